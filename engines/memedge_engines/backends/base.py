@@ -1,0 +1,164 @@
+"""The two inner seams of inference: a back end opens nodes, an engine is one opened node.
+
+Public methods check, ``_open`` and ``_run`` work, and everything is context-managed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import BackendUnavailable, EngineError
+from ..manifest import PRECISION_OF, Node
+
+Dim = int | None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of a tensor; ``None`` is a dimension free at run time (the batch)."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a back end can be used here; if not, why and what would mend it.
+
+    ``version``: of the library, where it is installed; ``devices``: what it would run on.
+    """
+
+    usable: bool
+    reason: str = ""
+    fix: str | None = None
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options of opening a node. ``threads`` 0: the library's default for all cores; ``bf16`` only by explicit wish."""
+
+    threads: int = 0
+    max_batch: int = 1
+    bf16: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """An opened node: named arrays in, named arrays out. Not thread-safe; one worker drives it.
+
+    Attributes:
+        name: the back end's name, as readings print it.
+        lowering, precision: which file of the node runs.
+        inputs, outputs: tensor specifications in the graph's order.
+    """
+
+    def __init__(
+        self, name: str, lowering: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], precision: str = ""
+    ) -> None:
+        self.name = name
+        self.lowering = lowering
+        self.precision = precision or PRECISION_OF[lowering]
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self._closed = False
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One inference. Input and output arrays have the batch as first axis.
+
+        Raises:
+            EngineError: closed, missing or unknown names, another dtype or shape than declared, or the library failed.
+        """
+        if self._closed:
+            raise EngineError(f"engine {self.name} was used after it was closed")
+        expected = {spec.name for spec in self.inputs}
+        if set(inputs) != expected:
+            raise EngineError(f"engine {self.name}: inputs {sorted(inputs)}; expected {sorted(expected)}")
+        batch: int | None = None
+        for spec in self.inputs:
+            array = inputs[spec.name]
+            if array.dtype != spec.dtype:
+                raise EngineError(f"input '{spec.name}': found dtype {array.dtype}, expected {spec.dtype}")
+            fits = len(array.shape) == len(spec.shape) and all(
+                want is None or have == want for have, want in zip(array.shape, spec.shape, strict=True)
+            )
+            if not fits:
+                raise EngineError(f"input '{spec.name}': found shape {array.shape}, expected {shape_text(spec.shape)}")
+            if batch is not None and array.shape[0] != batch:
+                raise EngineError(f"input '{spec.name}': batch {array.shape[0]}, another input has {batch}")
+            batch = array.shape[0]
+        return self._run(inputs)
+
+    @abstractmethod
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run on checked inputs."""
+
+    def close(self) -> None:
+        """Give the library's memory back; safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _close(self) -> None:  # noqa: B027 - optional hook
+        """Release the library's objects."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Backend(ABC):
+    """A library that runs nodes.
+
+    Attributes:
+        name: as typed after ``--engine``.
+        lowerings: the lowerings it runs, best first.
+        gpu: whether it runs on a GPU, which decides what ``precision="auto"`` means.
+    """
+
+    name: str = ""
+    lowerings: tuple[str, ...] = ("fp32",)
+    gpu: bool = False
+
+    @abstractmethod
+    def availability(self) -> Availability:
+        """Probe this machine. Never raises; imports the library only here and in ``_open``."""
+
+    def open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions | None = None) -> Engine:
+        """Open one lowering of a node.
+
+        Raises:
+            BackendUnavailable: the library is not usable here.
+            EngineError: the back end does not run this lowering, the node has no such file, or the library refuses it.
+        """
+        if lowering not in self.lowerings:
+            raise EngineError(f"engine {self.name} does not run lowering '{lowering}'; it runs {', '.join(self.lowerings)}")
+        if node.kind == "graph" and lowering not in node.files:
+            raise EngineError(f"node '{node.name}' has no lowering '{lowering}'; the bundle has {', '.join(node.files)}")
+        found = self.availability()
+        if not found.usable:
+            raise BackendUnavailable(f"engine {self.name}: {found.reason}", fix=found.fix)
+        return self._open(bundle, node, lowering, options or EngineOptions())
+
+    @abstractmethod
+    def _open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions) -> Engine:
+        """Open a checked request."""
+
+
+def shape_text(shape: Sequence[Dim]) -> str:
+    """``(batch, 3, 224, 224)`` for a specification with a free first axis."""
+    return "(" + ", ".join("batch" if d is None else str(d) for d in shape) + ")"

@@ -1,0 +1,53 @@
+"""The tree of errors of the engines package; memedge's and memedge_export's own errors derive from the same root.
+
+A message says what was found, what was expected and, where there is one, the command that fixes it.
+"""
+
+from __future__ import annotations
+
+
+class MemedgeError(Exception):
+    """Root of every error that memedge raises on purpose; the command line prints it as one line and exits with 1.
+
+    Args:
+        message: what was found and what was expected.
+        fix: a command or an action that mends it, or none.
+    """
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        super().__init__(message if fix is None else f"{message} (fix: {fix})")
+        self.message = message
+        self.fix = fix
+
+
+class BundleError(MemedgeError):
+    """A bundle is missing, incomplete, altered, of a newer schema or contradicts itself."""
+
+
+class FrameError(MemedgeError):
+    """A frame whose planes, size, format or lifetime are not what was declared."""
+
+
+class PreprocessError(MemedgeError):
+    """A preprocess contract that cannot be carried out on this frame."""
+
+
+class EngineError(MemedgeError):
+    """An engine got inputs of another shape or dtype than it declares, or failed while running."""
+
+
+class BackendUnavailable(EngineError):
+    """A back end cannot be used on this machine.
+
+    Attributes:
+        reason: why, in one sentence.
+        fix: the command or action that would make it usable, or none.
+    """
+
+    def __init__(self, reason: str, *, fix: str | None = None) -> None:
+        super().__init__(reason, fix=fix)
+        self.reason = reason
+
+
+class ExecutorError(MemedgeError):
+    """An executor was used out of order: unknown stream, closed executor, state of another bundle."""

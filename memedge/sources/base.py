@@ -1,0 +1,104 @@
+"""The source seam: something that delivers frames in capture time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from memedge_engines.frame import Frame
+
+from ..errors import UsageError
+
+DEFAULT_PIXEL_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of opening a source.
+
+    Attributes:
+        camera_size: (width, height) asked of a camera, or none.
+        camera_fps: frames per second asked of a camera, or none.
+        camera_format: pixel or codec format asked of a camera (``mjpeg``, ``yuyv422`` ...), or none.
+        connect_timeout_s: a first connection that takes longer is an error.
+        wait: keep trying the first connection, too.
+        from_s, to_s: part of a file, seconds from its first frame; ``to_s`` not included.
+        pixel_limit: pictures with more pixels are refused from their header.
+        realtime: play a file at the pace of its clock, as a live source (for tests and demos).
+    """
+
+    camera_size: tuple[int, int] | None = None
+    camera_fps: float | None = None
+    camera_format: str | None = None
+    connect_timeout_s: float = 15.0
+    wait: bool = False
+    from_s: float = 0.0
+    to_s: float | None = None
+    pixel_limit: int = DEFAULT_PIXEL_LIMIT
+    realtime: bool = False
+
+    def __post_init__(self) -> None:
+        if self.from_s < 0 or (self.to_s is not None and self.to_s <= self.from_s):
+            raise UsageError(f"--from {self.from_s:g} --to {self.to_s}: expected 0 <= from < to")
+        if self.camera_fps is not None and self.camera_fps <= 0:
+            raise UsageError(f"--camera-fps {self.camera_fps:g}; expected more than 0")
+        if self.connect_timeout_s <= 0:
+            raise UsageError(f"connection timeout {self.connect_timeout_s:g} s; expected more than 0")
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of an opened source.
+
+    ``width`` and ``height`` are the displayed size (after rotation); 0, none where unknown.
+    ``kind``: ``file``, ``camera``, ``network``, ``picture``, ``test``, ``stdin``, ``synthetic``.
+    """
+
+    label: str
+    kind: str
+    live: bool
+    width: int = 0
+    height: int = 0
+    fps: float | None = None
+    duration_s: float | None = None
+    frames: int | None = None
+
+
+class Source(ABC):
+    """An opened or openable source. ``open`` connects; ``frames`` may be iterated once; ``close`` is safe to call twice,
+    from another thread too, and ends a blocked ``frames``."""
+
+    @abstractmethod
+    def open(self) -> SourceInfo:
+        """Connect and read the header.
+
+        Raises:
+            SourceError: with what was found and what would mend it.
+        """
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order of time; each is owned by whoever takes it.
+
+        ``pts_s`` of a file counts from its first frame; ``duration_s`` is exact (time to the next frame) for files.
+        A frame that the decoder reports as damaged carries the flag ``corrupt``.
+
+        Raises:
+            SourceLost: a live source stopped delivering and cannot be reconnected.
+            SourceError: a file that turns out to be unreadable before its first frame.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the device or file back."""
+
+    def __enter__(self) -> Source:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
