@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -56,6 +56,10 @@ class Ticket:
     def done(self) -> bool:
         """Whether ``result`` would return at once."""
         return self._future.done()
+
+    def wait(self) -> None:
+        """Block until it is done, whatever became of it; raises nothing."""
+        wait([self._future])
 
     def result(self, timeout_s: float | None = None) -> list[Outputs]:
         """One Outputs per submitted frame, in their order. TimeoutError after ``timeout_s``."""
