@@ -8,9 +8,10 @@ import sys
 from typing import Any
 
 import pytest
+
 from helpers_modules import ABSENT_ON_DEVICES, ROOT, modules
 
-# Blocks the named packages as if they were not installed, imports modules one by one, reports what failed and what got loaded.
+# Blocks packages as if they were not installed, imports modules one by one, reports what failed and what got loaded.
 _PROBE = """
 import importlib, importlib.abc, json, sys, traceback
 names, blocked, paths = json.loads(sys.stdin.read())
@@ -62,7 +63,20 @@ def test_every_export_module_imports() -> None:
 @pytest.mark.parametrize("package", ["memedge", "memedge_engines"])
 def test_importing_the_package_is_light(package: str) -> None:
     loaded = {name.partition(".")[0] for name in probe([package])["loaded"]}
-    heavy = {"av", "cv2", "onnxruntime", "PIL", "typer", "rich", "openvino", "torch", "onnx", "scipy", "matplotlib", "memedge_export"}
+    heavy = {
+        "av",
+        "cv2",
+        "onnxruntime",
+        "PIL",
+        "typer",
+        "rich",
+        "openvino",
+        "torch",
+        "onnx",
+        "scipy",
+        "matplotlib",
+        "memedge_export",
+    }
     assert not loaded & heavy
 
 

@@ -10,9 +10,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from helpers_modules import PACKAGES, ROOT, modules
 
-CORE = {"numpy": "<3,>=1.24", "onnxruntime": None, "msgspec": None, "av": None, "pillow": None, "typer": None, "rich": None}
+CORE = {
+    "numpy": "<3,>=1.24",
+    "onnxruntime": None,
+    "msgspec": None,
+    "av": None,
+    "pillow": None,
+    "typer": None,
+    "rich": None,
+}
 EXTRAS = {"export", "imagenet", "opencv", "openvino", "cuda", "pycuda", "tensorrt", "gpu", "plot", "dev"}
 
 
@@ -22,7 +31,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     pytest.importorskip("setuptools", minversion="77", reason="setuptools 77 or newer builds the wheel")
     work = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -115,6 +127,6 @@ def test_top_level_holds_what_the_readme_says() -> None:
         pytest.skip("not a git checkout")
     tops = {Path(line).parts[0] for line in listed.stdout.splitlines()}
     assert tops <= {
-        ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "benchmarks", "engines", "export", "memedge", "pyproject.toml",
-        "samples", "tests",
+        ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "benchmarks", "engines", "export", "memedge",
+        "pyproject.toml", "samples", "tests",
     }  # fmt: skip
