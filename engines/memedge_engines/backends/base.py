@@ -23,11 +23,15 @@ Dim = int | None
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype and shape of a tensor; ``None`` is a dimension free at run time (the batch)."""
+    """Name, dtype and shape of a tensor; ``None`` is a dimension free at run time (the batch).
+
+    ``any_rank``: the graph does not say how many dimensions there are, ``shape`` is then empty.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[Dim, ...]
+    any_rank: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Engine(ABC):
             fits = len(array.shape) == len(spec.shape) and all(
                 want is None or have == want for have, want in zip(array.shape, spec.shape, strict=True)
             )
-            if not fits:
+            if not array.shape or not (fits or spec.any_rank):
                 raise EngineError(f"input '{spec.name}': found shape {array.shape}, expected {shape_text(spec.shape)}")
             if batch is not None and array.shape[0] != batch:
                 raise EngineError(f"input '{spec.name}': batch {array.shape[0]}, another input has {batch}")
