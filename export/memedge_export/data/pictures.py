@@ -1,0 +1,87 @@
+"""Pictures for training and evaluation: decoded once, kept as bytes within a stated budget, turned into tensors by contract."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memedge_engines.manifest import Preprocess
+from memedge_engines.preprocess.geometry import geometry
+
+Picture = NDArray[np.uint8]
+
+
+def read_picture(path: Path) -> Picture:
+    """A picture file as upright RGB, uint8 ``[H, W, 3]``; the runtime's own reader. Raises PictureError."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def fitted(picture: Picture, preprocess: Preprocess) -> Picture:
+    """The picture resized and cropped by an RGB contract: uint8 ``[h, w, 3]``, Pillow's antialiased bilinear."""
+    from PIL import Image
+
+    shape = geometry(preprocess, picture.shape[1], picture.shape[0])
+    image = Image.fromarray(picture)
+    if shape.resizes:
+        image = image.resize((shape.resized_w, shape.resized_h), Image.Resampling.BILINEAR)
+    return np.asarray(image.crop((shape.left, shape.top, shape.left + shape.out_w, shape.top + shape.out_h)))
+
+
+def normalise(batch: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
+    """uint8 ``[N, h, w, 3]`` to the contract's float32 ``[N, 3, h, w]``: (level * scale - mean) / std."""
+    tensor = torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float() * preprocess.scale
+    mean = torch.tensor(preprocess.mean).view(1, -1, 1, 1)
+    std = torch.tensor(preprocess.std).view(1, -1, 1, 1)
+    return (tensor - mean) / std
+
+
+def to_tensor(picture: Picture, preprocess: Preprocess) -> Tensor:
+    """One picture, uint8 ``[H, W, 3]``, as the contract's float32 ``[3, h, w]``."""
+    return normalise(fitted(picture, preprocess)[None], preprocess)[0]
+
+
+class PictureCache:
+    """Decoded pictures with their short side reduced to ``short_side`` pixels (never enlarged), least recently used out first.
+
+    Args:
+        limit_bytes: pictures are kept up to this many bytes; the rest is decoded again each time.
+    """
+
+    def __init__(self, short_side: int, limit_bytes: int = 1 << 30) -> None:
+        self.short_side = short_side
+        self.limit_bytes = limit_bytes
+        self._kept: OrderedDict[Path, Picture] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, path: Path) -> Picture:
+        """The reduced picture, RGB uint8 ``[h, w, 3]``. Raises PictureError."""
+        kept = self._kept.get(path)
+        if kept is not None:
+            self._kept.move_to_end(path)
+            return kept
+        picture = reduced(read_picture(path), self.short_side)
+        self._kept[path] = picture
+        self._bytes += picture.nbytes
+        while self._bytes > self.limit_bytes and self._kept:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return picture
+
+
+def reduced(picture: Picture, short_side: int) -> Picture:
+    """The picture with its short side reduced to ``short_side``, or as it is when that is smaller already."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    if min(height, width) <= short_side:
+        return picture
+    size = (short_side, int(short_side * height / width)) if width < height else (int(short_side * width / height), short_side)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))

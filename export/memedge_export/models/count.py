@@ -1,0 +1,45 @@
+"""Parameters and multiply-adds of a network, counted on the meta device (no memory, no arithmetic)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def parameters(model: nn.Module) -> int:
+    """Weights and biases, batch-norm scale and shift included; running statistics not."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def macs(model: nn.Module, size: tuple[int, int]) -> int:
+    """Multiply-adds of convolutions and linear layers for one picture of ``size`` (height, width) pixels.
+
+    Runs the model once; a model on the meta device costs nothing. Normalisation, activation and pooling are not counted.
+    """
+    total = 0
+
+    def convolution(module: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        kernel = module.kernel_size[0] * module.kernel_size[1]
+        total += output[0].numel() * kernel * module.in_channels // module.groups
+
+    def linear(module: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Linear)
+        total += output[0].numel() * module.in_features
+
+    hooks = [m.register_forward_hook(convolution) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_hook(linear) for m in model.modules() if isinstance(m, nn.Linear)]
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.empty(1, 3, *size, device=device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total
