@@ -1,7 +1,7 @@
 """Small real bundles for tests, made with onnx.helper and checked against nothing of memedge's own.
 
-Pictures are preprocessed with Pillow, graphs are run by onnx.reference: the golden tensors and scores that these bundles
-carry are an independent reference. ``VARIANTS`` names four dataflows:
+Pictures are preprocessed with Pillow, graphs are run by onnx.reference: the golden tensors and scores that these
+bundles carry are an independent reference. ``VARIANTS`` names four dataflows:
 
 - ``frame``: a frame node with a score and an embedding (exact conv / mean / linear graph);
 - ``window``: a frame node every 2 s, and a node over its last 4 embeddings at 2 s;
@@ -53,7 +53,9 @@ def picture(seed: int, width: int = 64, height: int = 48) -> np.ndarray:
     """A varied RGB picture, uint8 [height, width, 3]: smooth colour, blocks and a little noise."""
     rng = np.random.default_rng(1000 + seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
-    canvas = np.stack([(np.sin(rng.uniform(1, 9) * x + rng.uniform(1, 9) * y + rng.uniform(0, 6)) + 1) / 2 for _ in "rgb"], 2)
+    canvas = np.stack(
+        [(np.sin(rng.uniform(1, 9) * x + rng.uniform(1, 9) * y + rng.uniform(0, 6)) + 1) / 2 for _ in "rgb"], 2
+    )
     for _ in range(4):
         top, left = rng.integers(0, height), rng.integers(0, width)
         canvas[top : top + height // 3, left : left + width // 3] = rng.uniform(0, 1, 3)
@@ -111,7 +113,9 @@ def pillow_tensor(rgb: np.ndarray, pre: Preprocess, repeat: int = 1) -> np.ndarr
 # Graphs ------------------------------------------------------------------------------------------------------------
 
 
-def model_bytes(nodes: Sequence[Any], inputs: Mapping[str, tuple], outputs: Mapping[str, tuple], weights: Mapping[str, Any]) -> bytes:
+def model_bytes(
+    nodes: Sequence[Any], inputs: Mapping[str, tuple], outputs: Mapping[str, tuple], weights: Mapping[str, Any]
+) -> bytes:
     """A checked ONNX model; shapes name free axes with strings."""
     graph = helper.make_graph(
         list(nodes),
@@ -139,7 +143,9 @@ def frame_graph(size: tuple[int, int], samples: np.ndarray, seed: int = 0, embed
         helper.make_node("Flatten", ["p"], ["embedding"]),
     ]
     shapes = {"frames": ("N", 3, *size)}
-    features = evaluate(model_bytes(trunk, shapes, {"embedding": ("N", EMBEDDING)}, weights), frames=samples)["embedding"]
+    features = evaluate(model_bytes(trunk, shapes, {"embedding": ("N", EMBEDDING)}, weights), frames=samples)[
+        "embedding"
+    ]
     weights["head"], weights["bias"] = head(features, rng)
     nodes = [
         *trunk,
@@ -403,12 +409,9 @@ def edit_manifest(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 def _graph_node(
     name: str, graphs: Mapping[str, bytes], inputs: list[NodeInput], outputs: list[NodeOutput], period_s: float
 ) -> Node:
-    files = {
-        key: bundles.file_entry(
-            f"{name}.onnx" if key == "fp32" else f"{name}.{key}.onnx", data, inputs={i.name: InputStorage() for i in inputs}
-        )
-        for key, data in graphs.items()
-    }
+    storage = {item.name: InputStorage() for item in inputs}
+    names = {key: f"{name}.onnx" if key == "fp32" else f"{name}.{key}.onnx" for key in graphs}
+    files = {key: bundles.file_entry(names[key], data, inputs=storage) for key, data in graphs.items()}
     return Node(name=name, kind="graph", inputs=tuple(inputs), outputs=tuple(outputs), files=files, period_s=period_s)
 
 

@@ -150,9 +150,13 @@ class Backend(ABC):
             EngineError: the back end does not run this lowering, the node has no such file, or the library refuses it.
         """
         if lowering not in self.lowerings:
-            raise EngineError(f"engine {self.name} does not run lowering '{lowering}'; it runs {', '.join(self.lowerings)}")
+            raise EngineError(
+                f"engine {self.name} does not run lowering '{lowering}'; it runs {', '.join(self.lowerings)}"
+            )
         if node.kind == "graph" and lowering not in node.files:
-            raise EngineError(f"node '{node.name}' has no lowering '{lowering}'; the bundle has {', '.join(node.files)}")
+            raise EngineError(
+                f"node '{node.name}' has no lowering '{lowering}'; the bundle has {', '.join(node.files)}"
+            )
         found = self.availability()
         if not found.usable:
             raise BackendUnavailable(f"engine {self.name}: {found.reason}", fix=found.fix)

@@ -1,8 +1,11 @@
 """The synthetic back end: the engine seam's twin, which opens any graph node from the manifest alone, with numpy only.
 
-Its numbers are a fixed function of its inputs, so that tests know them without any library: with ``x`` one sample of one
-input as float64, flattened in C order to n elements (int8 and uint8 inputs are multiplied by their scale first), element
-``j`` of an output is ``0.5 + 0.1 * mean over the inputs of mean_i(x_i * (1 + 0.5 * cos(2 pi (j + 1) frac(0.618034 i))))``,
+Its numbers are a fixed function of its inputs, so that tests know them without any library. With ``x`` one sample of
+one input as float64, flattened in C order to n elements (integer inputs multiplied by their scale first), element
+``j`` of an output is::
+
+    0.5 + 0.1 * mean over the inputs of mean_i(x_i * (1 + 0.5 * cos(2 pi (j + 1) frac(0.618034 i))))
+
 rounded to float32. Each sample is computed by itself: batching changes no bit. Outputs of the roles score, decay and
 contribution have one element, all others ``dims`` (8).
 
@@ -95,13 +98,16 @@ class SyntheticEngine(Engine):
         results = {}
         for spec in self.outputs:
             size = int(spec.shape[1] or 1)
-            array = np.empty((batch, size), np.float32)
+            result = np.empty((batch, size), np.float32)
             for sample in range(batch):
-                flat = {n: x[sample].reshape(-1).astype(np.float64) * self._scales.get(n, 1.0) for n, x in inputs.items()}
+                flat = [
+                    array[sample].reshape(-1).astype(np.float64) * self._scales.get(name, 1.0)
+                    for name, array in inputs.items()
+                ]
                 for index in range(size):
-                    parts = [float((x * self._weight(x.size, index)).mean()) for x in flat.values()]
-                    array[sample, index] = 0.5 + 0.1 * (sum(parts) / len(parts))
-            results[spec.name] = array
+                    parts = [float((x * self._weight(x.size, index)).mean()) for x in flat]
+                    result[sample, index] = 0.5 + 0.1 * (sum(parts) / len(parts))
+            results[spec.name] = result
         return results
 
     def _weight(self, count: int, index: int) -> NDArray[np.float64]:
