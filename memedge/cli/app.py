@@ -1,0 +1,126 @@
+"""Assembles the commands; turns every error into one line on stderr and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 / 143 ended by a signal after closing every output.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+
+from .. import __version__
+from ..console import print_error
+from ..errors import MemedgeError, UsageError
+
+Command = Callable[..., Any]
+_OWN = {
+    "run": "Score a camera, a file, a stream or a folder, frame by frame.",
+    "bench": "Measure a bundle on this device, stage by stage.",
+    "doctor": "Show devices and engines, and what keeps an engine from being used.",
+    "models": "List the models, with input, size and published correlation.",
+    "info": "Show what a bundle is made of.",
+    "verify": "Rerun a bundle's golden frames on this device with every usable engine.",
+}
+# What `pip install memedge[export]` brings; a command that lacks one of these says so.
+_EXPORT_MODULES = frozenset({"torch", "torchvision", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib"})
+
+
+def _guard(function: Command) -> Command:
+    """Errors on purpose become one line and an exit code; a traceback is only for what nobody foresaw."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except UsageError as error:
+            print_error(error)
+            raise typer.Exit(2) from None
+        except MemedgeError as error:
+            print_error(error)
+            raise typer.Exit(1) from None
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _EXPORT_MODULES:
+                raise
+            print_error(MemedgeError(f"this command needs '{missing}'", fix="pip install 'memedge[export]'"))
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            # The reader of our stdout left: nothing more to say, and nothing may be flushed into it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return guarded
+
+
+def _plugged(point: EntryPoint) -> Command:
+    """A command of another package, or one that says what is missing."""
+    try:
+        command: Command = point.load()
+    except ImportError as error:
+        reason = str(error)
+
+        def command(arguments: list[str] | None = typer.Argument(None, metavar="...")) -> None:
+            raise MemedgeError(f"'memedge {point.name}' cannot be loaded: {reason}", fix="pip install 'memedge[export]'")
+
+    return command
+
+
+def build(wanted: str | None = None) -> typer.Typer:
+    """The application. ``wanted``: the command on the command line, so that only its module is imported."""
+    app = typer.Typer(
+        name="memedge",
+        help="Scores how memorable what a camera sees is, on the device.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def _root(
+        version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+    ) -> None:
+        if version:
+            print(f"memedge {__version__}")
+            raise typer.Exit
+
+    known = set(_OWN)
+    for name, text in _OWN.items():
+        if wanted in (None, name) or wanted not in _OWN:
+            command = _own_command(name) if wanted == name else _placeholder(name)
+            app.command(name, help=text)(_guard(command))
+    if wanted not in _OWN:
+        for point in sorted(entry_points(group="memedge.commands"), key=lambda p: p.name):
+            if point.name not in known:
+                command = _plugged(point)
+                app.command(point.name, help=(command.__doc__ or "").strip().partition("\n")[0])(_guard(command))
+    return app
+
+
+def _own_command(name: str) -> Command:
+    command: Command = importlib.import_module(f"memedge.cli.{name}").command
+    return command
+
+
+def _placeholder(name: str) -> Command:
+    """Stands for a command in the list of commands; it is never run, since a command that is wanted is imported."""
+
+    def command() -> None:
+        raise MemedgeError(f"'memedge {name}' was not loaded")
+
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    build(wanted)(words, prog_name="memedge")
