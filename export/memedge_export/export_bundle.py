@@ -1,0 +1,202 @@
+"""From a model and its weights to a bundle on disk: graph, golden frames, manifest, model card."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from memedge.console import status
+from memedge.errors import UsageError
+from memedge_engines import bundle as bundles
+from memedge_engines.bundle import Bundle
+from memedge_engines.manifest import Golden, Manifest, Node, NodeInput, NodeOutput, Provenance, Target
+
+from . import golden, models, weights
+from .data.pictures import Picture
+from .model_card import model_card
+from .models import count
+from .onnx_export import INPUT, OPSET, check_parity, export_graph, open_session
+from .weights import Loaded
+
+NODE = "model"
+TARGET = "short_term"
+WINDOW_S = 7.0
+PRECISIONS = ("fp32", "fp16", "int8")
+# Floor and slope of the tolerance of a golden score: what a preprocessing within one level may change, see tolerance().
+_FLOOR = 1e-3
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
+def export(
+    model: str,
+    weights_from: str | None = None,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    precisions: Sequence[str] = ("fp32",),
+    golden_dir: Path | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    runs: Path = Path("runs"),
+) -> Bundle:
+    """Export a model as a bundle; an interrupted export leaves nothing.
+
+    Args:
+        weights_from: a file, ``imagenet``, or none: the newest run, else untrained.
+        out: folder to write; ``./<model>-<precisions joined by ->`` when none.
+        force: replace a bundle that is there.
+        golden_dir: pictures to use as golden frames instead of rendered ones; they travel with the bundle.
+        seed: of an untrained network.
+        name: of the bundle, as readings show it; the model's id when none.
+
+    Raises:
+        UsageError: unknown model or precision, or one that this version cannot lower to.
+        WeightsError, ExportError, BundleError: see the modules.
+    """
+    wanted = check_precisions(precisions)
+    models.entry(model)
+    label = name or model
+    if not _NAME.match(label):
+        raise UsageError(f"bundle name '{label}'; expected letters, digits, _ . and -, at most 64")
+    path = Path(f"{model}-{'-'.join(wanted)}") if out is None else out
+    bundles.check_destination(path, force=force)
+    frames = golden.rendered() if golden_dir is None else golden.from_folder(golden_dir)
+    loaded = weights.load(model, weights_from, seed=seed, runs=runs)
+    for note in loaded.notes:
+        status(note)
+    manifest, files = assemble(loaded, frames, name=label)
+    written = bundles.write(path, manifest, files, force=force)
+    mark = "UNTRAINED: its scores mean nothing" if manifest.untrained else "trained"
+    megabytes = sum(len(data) for data in files.values()) / 1e6
+    status(f"wrote bundle '{path}' ({model}, {'+'.join(wanted)}, {megabytes:.1f} MB, {mark})")
+    return written
+
+
+def check_precisions(precisions: Sequence[str]) -> list[str]:
+    """The wanted precisions in order, each once.
+
+    Raises:
+        UsageError: an unknown one, or one whose lowering this version does not make.
+    """
+    wanted = [p for p in PRECISIONS if p in precisions]
+    unknown = sorted(set(precisions) - set(PRECISIONS))
+    if unknown or not wanted:
+        raise UsageError(f"precision '{', '.join(unknown)}'; expected fp32")
+    later = [p for p in wanted if p != "fp32"]
+    if later:
+        raise UsageError(
+            f"precision {' and '.join(later)}: int8 and fp16 lowerings are not in this version yet; fp32 is",
+            fix="memedge export without --int8 and --fp16",
+        )
+    return wanted
+
+
+def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[Manifest, dict[str, bytes]]:
+    """Manifest and files of a bundle, checked against torch but not written.
+
+    Raises:
+        ExportError: the graph does not give torch's scores within 1e-4.
+    """
+    size = models.input_size(loaded.preprocess)
+    graph = export_graph(loaded.model, size)
+    # Three tensors at least: parity is checked at batch 1 and 3.
+    chosen = [*frames, *golden.rendered()][: max(3, len(frames))]
+    tensors = np.concatenate([golden.rounded_tensor(f, loaded.preprocess) for f in chosen])
+    worst = check_parity(loaded.model, graph, tensors)
+    status(f"ONNX graph: {len(graph) / 1e6:.1f} MB, score within {worst:.1g} of torch")
+    session = open_session(graph)
+
+    def score(tensor: np.ndarray) -> float:
+        return float(session.run(["score"], {INPUT: tensor})[0][0, 0])
+
+    archive, _ = golden.archive(frames, loaded.preprocess, score, node=NODE, tensor=INPUT)
+    card = model_card(loaded, name).encode()
+    files = {"model.onnx": graph, "golden.npz": archive, "model_card.md": card}
+    target = Target(
+        name=TARGET,
+        source=f"{NODE}.score",
+        aggregate="mean",
+        window_s=WINDOW_S,
+        sampling="S7",
+        quantiles=loaded.quantiles,
+        primary=True,
+    )
+    node = Node(
+        name=NODE,
+        kind="graph",
+        inputs=(NodeInput(name=INPUT, source="source", preprocess=loaded.preprocess),),
+        outputs=tuple(NodeOutput(name=output, role=role) for output, role in loaded.model.outputs),
+        files={"fp32": bundles.file_entry("model.onnx", graph)},
+    )
+    manifest = Manifest(
+        schema=1,
+        name=name,
+        nodes=(node,),
+        targets=(target,),
+        golden=Golden(
+            file=bundles.file_entry("golden.npz", archive),
+            frames=len(frames),
+            tolerance={"fp32": tolerance(loaded, frames, score)},
+        ),
+        provenance=Provenance(
+            model=loaded.id,
+            precision=("fp32",),
+            training=loaded.training,
+            licence=loaded.licence or _licence(loaded),
+            created=_now(),
+            tools=_tools(),
+            parameters=count.parameters(loaded.model),
+            macs=count.macs(loaded.model, size),
+        ),
+        files={"model_card": bundles.file_entry("model_card.md", card)},
+    )
+    return manifest, files
+
+
+def tolerance(loaded: Loaded, frames: Sequence[Picture], score: object) -> float:
+    """How far a golden score may be off: what random errors of one level in the picture do to it, three times over, and
+    at least 1e-3. Preprocessing itself is compared with the exact tensor, level by level."""
+    assert callable(score)
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    contract = loaded.preprocess
+    step = contract.scale / np.array(contract.std, np.float32).reshape(1, -1, 1, 1)
+    for picture in frames:
+        tensor = golden.rounded_tensor(picture, contract)
+        noise = rng.integers(-1, 2, tensor.shape).astype(np.float32) * step
+        worst = max(worst, abs(score((tensor + noise).astype(np.float32)) - score(tensor)))
+    return float(f"{max(_FLOOR, 3 * worst):.2g}")
+
+
+def _licence(loaded: Loaded) -> str:
+    if loaded.training.status == "untrained":
+        return "random weights made by memedge: Apache-2.0"
+    return "not known: the licence of the weights and of the data behind them was not recorded"
+
+
+def _now() -> str:
+    """UTC time to the second; SOURCE_DATE_EPOCH, where set, makes an export reproducible to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = (
+        datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+        if epoch and epoch.isdigit()
+        else datetime.datetime.now(datetime.timezone.utc)
+    )
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _tools() -> dict[str, str]:
+    tools = {"torch": str(torch.__version__), "opset": str(OPSET)}
+    for package in ("memedge", "onnx", "onnxscript", "onnxruntime"):
+        try:
+            tools[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tools
