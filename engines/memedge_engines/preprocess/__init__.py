@@ -1,0 +1,23 @@
+"""The preprocess contract: its geometry, its float reference and the CPU fast path.
+
+A frame of any host format becomes an upright uint8 picture (``Preprocessor.picture``), and pictures become the tensor
+of a node (``to_tensor``). ``reference_*`` do the same in float: every fast path stays within one level of them.
+"""
+
+from __future__ import annotations
+
+from .fast import Preprocessor, to_rgb
+from .geometry import Geometry, geometry
+from .reference import reference_picture, reference_rgb, reference_tensor
+from .tensor import to_tensor
+
+__all__ = [
+    "Geometry",
+    "Preprocessor",
+    "geometry",
+    "reference_picture",
+    "reference_rgb",
+    "reference_tensor",
+    "to_rgb",
+    "to_tensor",
+]
