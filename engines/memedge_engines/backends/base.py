@@ -5,6 +5,8 @@ Public methods check, ``_open`` and ``_run`` work, and everything is context-man
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendUnavailable, EngineError
-from ..manifest import PRECISION_OF, Node
+from ..manifest import PRECISION_OF, Node, NodeInput
 
 Dim = int | None
 
@@ -132,11 +134,24 @@ class Backend(ABC):
         name: as typed after ``--engine``.
         lowerings: the lowerings it runs, best first.
         gpu: whether it runs on a GPU, which decides what ``precision="auto"`` means.
+        module: the library's module, looked for (not imported) to tell cheaply what is not installed; empty: none needed.
+        distributions: packages whose versions a remembered measurement depends on.
     """
 
     name: str = ""
     lowerings: tuple[str, ...] = ("fp32",)
     gpu: bool = False
+    module: str = ""
+    distributions: tuple[str, ...] = ()
+
+    def installed(self) -> bool:
+        """Whether the library's module is there, without importing it."""
+        if not self.module or sys.modules.get(self.module) is not None:
+            return True
+        try:
+            return importlib.util.find_spec(self.module) is not None
+        except (ImportError, ValueError):
+            return False
 
     @abstractmethod
     def availability(self) -> Availability:
@@ -160,7 +175,13 @@ class Backend(ABC):
         found = self.availability()
         if not found.usable:
             raise BackendUnavailable(f"engine {self.name}: {found.reason}", fix=found.fix)
-        return self._open(bundle, node, lowering, options or EngineOptions())
+        engine = self._open(bundle, node, lowering, options or EngineOptions())
+        try:
+            _check_engine(engine, node)
+        except EngineError:
+            engine.close()
+            raise
+        return engine
 
     @abstractmethod
     def _open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions) -> Engine:
@@ -170,3 +191,60 @@ class Backend(ABC):
 def shape_text(shape: Sequence[Dim]) -> str:
     """``(batch, 3, 224, 224)`` for a specification with a free first axis."""
     return "(" + ", ".join("batch" if d is None else str(d) for d in shape) + ")"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message that says something, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _check_engine(engine: Engine, node: Node) -> None:
+    """Raise EngineError when a node's file does not take and give what the manifest says of the node."""
+    where = f"node '{node.name}' ({engine.lowering})"
+    found, expected = sorted(s.name for s in engine.inputs), sorted(i.name for i in node.inputs)
+    if found != expected:
+        raise EngineError(f"{where}: the file's inputs are {found}; the manifest names {expected}")
+    outputs = {spec.name for spec in engine.outputs}
+    missing = [output.name for output in node.outputs if output.name not in outputs]
+    if missing:
+        raise EngineError(f"{where}: the file's outputs are {sorted(outputs)}; the manifest names {missing} too")
+    entry = node.files.get(engine.lowering)  # type: ignore[call-overload]
+    for item in node.inputs:
+        spec = next(s for s in engine.inputs if s.name == item.name)
+        storage = entry.inputs.get(item.name) if entry is not None else None
+        dtype = np.dtype(storage.dtype if storage is not None else "float32")
+        if spec.dtype != dtype:
+            raise EngineError(f"{where} input '{item.name}': the file takes {spec.dtype}, the manifest says {dtype}")
+        if spec.any_rank:
+            continue
+        wanted = contract_shape(item)
+        if wanted is not None and not _compatible(spec.shape, wanted):
+            takes, makes = shape_text(spec.shape), shape_text(wanted)
+            raise EngineError(f"{where} input '{item.name}': the file takes {takes}, the contract makes {makes}")
+        if spec.shape[:1] != (None,):
+            raise EngineError(
+                f"{where} input '{item.name}': shape {shape_text(spec.shape)}; the first axis is the batch, which is free"
+            )
+
+
+def _compatible(found: Sequence[Dim], wanted: Sequence[Dim]) -> bool:
+    pairs = zip(found, wanted, strict=False)
+    return len(found) == len(wanted) and all(a is None or b is None or a == b for a, b in pairs)
+
+
+def contract_shape(item: NodeInput) -> tuple[Dim, ...] | None:
+    """Shape of the tensor that an input's contract makes, ``None`` for free sizes; none without a contract."""
+    contract = item.preprocess
+    if contract is None:
+        return None
+    size: tuple[Dim, Dim] = (None, None)
+    if contract.crop.size is not None:
+        size = contract.crop.size
+    elif isinstance(contract.resize.size, tuple):
+        size = contract.resize.size
+    if contract.layout == "nchw":
+        return (None, contract.channels, *size)
+    if contract.layout == "ncthw":
+        return (None, contract.channels, item.last, *size)
+    return (None, item.last, contract.channels, *size)

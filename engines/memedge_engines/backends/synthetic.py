@@ -24,25 +24,17 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import EngineError
-from ..manifest import LOWERINGS, Node, NodeInput, Preprocess
-from .base import Availability, Backend, Dim, Engine, EngineOptions, TensorSpec
+from ..manifest import LOWERINGS, Node, NodeInput
+from .base import Availability, Backend, Dim, Engine, EngineOptions, TensorSpec, contract_shape
 
 _SINGLE = ("score", "decay", "contribution")
-
-
-def picture_size(contract: Preprocess) -> tuple[Dim, Dim]:
-    """(height, width) in pixels of a contract's pictures, ``None`` where they depend on the frame."""
-    if contract.crop.size is not None:
-        return contract.crop.size
-    if isinstance(contract.resize.size, tuple):
-        return contract.resize.size
-    return (None, None)
 
 
 def weights(count: int, index: int) -> NDArray[np.float64]:
     """The functional's weights for an input of ``count`` elements and output element ``index``."""
     phase = np.modf(0.618034 * np.arange(count))[0]
-    return 1.0 + 0.5 * np.cos(2.0 * np.pi * (index + 1) * phase)
+    result: NDArray[np.float64] = 1.0 + 0.5 * np.cos(2.0 * np.pi * (index + 1) * phase)
+    return result
 
 
 class SyntheticEngine(Engine):
@@ -74,12 +66,7 @@ class SyntheticEngine(Engine):
     def _input_shape(self, bundle: Bundle, item: NodeInput) -> tuple[Dim, ...] | None:
         window: tuple[Dim, ...] = (item.last,) if item.last > 1 else ()
         if item.preprocess is not None:
-            channels, size = item.preprocess.channels, picture_size(item.preprocess)
-            if item.preprocess.layout == "nchw":
-                return (None, channels, *size)
-            if item.preprocess.layout == "ncthw":
-                return (None, channels, item.last, *size)
-            return (None, item.last, channels, *size)
+            return contract_shape(item)
         if item.source == "caller":
             return None if item.default is None else (None, *window, len(item.default))
         producer = bundle.manifest.node(item.source.partition(".")[0])
