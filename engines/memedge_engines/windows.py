@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BundleError, ExecutorError
-from .manifest import MAX_WINDOW, Node, NodeInput
+from .manifest import Node, NodeInput
+from .manifest_rules import MAX_WINDOW
 
 
 def common_step(first: float, second: float) -> Fraction:
