@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 
 def err_console() -> Console:
@@ -42,13 +44,13 @@ class Progress:
         self._every_s = every_s
         self._started = time.monotonic()
         self._last = self._started
-        self._bar: object | None = None
+        self._bar: tuple[Bar, TaskID] | None = None
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """``count`` more units are done; ``note`` follows the figure."""
         self.done += count
         if self._bar is not None:
-            bar, task = self._bar  # type: ignore[misc]
+            bar, task = self._bar
             bar.update(task, completed=self.done, description=f"{self.what} {note}".rstrip())
             return
         now = time.monotonic()

@@ -194,9 +194,7 @@ class Lane:
         self.stats["total"].add(latency_ms)
         return reading
 
-    def _update(
-        self, track: _Track, frame: Frame, flags: set[str], fresh: tuple[float, bool] | None
-    ) -> TargetReading:
+    def _update(self, track: _Track, frame: Frame, flags: set[str], fresh: tuple[float, bool] | None) -> TargetReading:
         score = None
         if fresh is not None:
             score, track.complete = fresh

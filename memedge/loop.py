@@ -1,6 +1,7 @@
 """The loop: source -> mailbox -> executor -> rolling -> sinks.
 
-One decode serves every bundle. Files lose nothing and are pipelined by one frame (sinks work on frame n while the engine
+One decode serves every bundle. Files lose nothing and are pipelined by one frame (sinks work on frame n while the
+engine
 works on n+1); a live source is scored newest frame first, one at a time.
 """
 

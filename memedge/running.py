@@ -1,4 +1,5 @@
-"""What ``memedge run`` does: sources one after the other through opened bundles into sinks, ended cleanly by a signal."""
+"""What ``memedge run`` does: sources one after the other through opened bundles into sinks, ended cleanly by a
+signal."""
 
 from __future__ import annotations
 
@@ -161,9 +162,7 @@ def _open_scorers(request: RunRequest, stack: ExitStack) -> dict[str, Scorer]:
     scorers: dict[str, Scorer] = {}
     for path in request.bundles or (None,):
         scorer = stack.enter_context(
-            Scorer(
-                open_bundle(path), request.engine, request.precision, threads=request.threads, bf16=request.bf16
-            )
+            Scorer(open_bundle(path), request.engine, request.precision, threads=request.threads, bf16=request.bf16)
         )
         name, number = scorer.manifest.name, 2
         while name in scorers:

@@ -156,7 +156,9 @@ class Scorer:
         targets = {t.name: target_value(t, values) for t in self.manifest.targets}
         primary = self.manifest.primary
         sources = {t.source for t in self.manifest.targets}
-        flags = [f for f, on in (("static", needs_several(self.manifest)), ("untrained", self.manifest.untrained)) if on]
+        flags = [
+            f for f, on in (("static", needs_several(self.manifest)), ("untrained", self.manifest.untrained)) if on
+        ]
         value = targets[primary.name]
         return Score(
             value,

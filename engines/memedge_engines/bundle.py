@@ -1,6 +1,7 @@
 """A bundle on disk: open and verify one, write one atomically.
 
-A folder with ``manifest.json`` and the files it names; copyable to any device, immutable once written. Opening reads the
+A folder with ``manifest.json`` and the files it names; copyable to any device, immutable once written. Opening reads
+the
 manifest only; a file's hash is checked when the file is first read.
 """
 
@@ -28,7 +29,8 @@ class Bundle:
     Attributes:
         path: its folder.
         manifest: the decoded manifest.
-        hash: SHA-256 of the manifest's bytes, 64 hex digits; since the manifest holds all other hashes, it names the bundle.
+        hash: SHA-256 of the manifest's bytes, 64 hex digits; since the manifest holds all other hashes, it names the
+        bundle.
     """
 
     def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
@@ -56,7 +58,8 @@ class Bundle:
         for entry in bundle.entries():
             if not (folder / entry.file).is_file():
                 raise BundleError(
-                    f"bundle '{folder}' lacks '{entry.file}', which its manifest names", fix="copy the whole folder again"
+                    f"bundle '{folder}' lacks '{entry.file}', which its manifest names",
+                    fix="copy the whole folder again",
                 )
         return bundle
 
@@ -130,7 +133,8 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: 
         force: replace a bundle that is there already.
 
     Raises:
-        BundleError: ``path`` exists and ``force`` is not set, holds something that is not a bundle, or cannot be written;
+        BundleError: ``path`` exists and ``force`` is not set, holds something that is not a bundle, or cannot be
+        written;
             or ``files`` and the manifest differ.
     """
     data = _manifest.encode(manifest)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Engine
@@ -79,9 +78,7 @@ class Executor(ABC):
     lowering: str
 
     @abstractmethod
-    def open_stream(
-        self, stream: str, caller: Mapping[str, Any] | None = None, rates: Sequence[float] = ()
-    ) -> None:
+    def open_stream(self, stream: str, caller: Mapping[str, Any] | None = None, rates: Sequence[float] = ()) -> None:
         """Open a stream.
 
         Args:

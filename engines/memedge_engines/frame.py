@@ -45,7 +45,8 @@ class ColorMatrix(enum.Enum):
 
 
 class ColorRange(enum.Enum):
-    """``limited``: luma 16..235, chroma 16..240; ``full``: 0..255. RGB is always full; GRAY8 follows its declaration."""
+    """``limited``: luma 16..235, chroma 16..240; ``full``: 0..255. RGB is always full; GRAY8 follows its
+    declaration."""
 
     LIMITED = "limited"
     FULL = "full"
@@ -169,7 +170,8 @@ class Frame:
             self.ready.wait()
         shapes = plane_shapes(self.format, self.width, self.height)
         return [
-            np.asarray(plane.buffer)[:rows, :row_bytes] for plane, (rows, row_bytes) in zip(self.planes, shapes, strict=True)
+            np.asarray(plane.buffer)[:rows, :row_bytes]
+            for plane, (rows, row_bytes) in zip(self.planes, shapes, strict=True)
         ]
 
     def retain(self) -> Frame:

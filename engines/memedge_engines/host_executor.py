@@ -90,9 +90,7 @@ class HostExecutor(Executor):
 
     # Streams -----------------------------------------------------------------------------------------------------
 
-    def open_stream(
-        self, stream: str, caller: Mapping[str, Any] | None = None, rates: Sequence[float] = ()
-    ) -> None:
+    def open_stream(self, stream: str, caller: Mapping[str, Any] | None = None, rates: Sequence[float] = ()) -> None:
         """See :meth:`Executor.open_stream`."""
         with self._lock:
             self._check_open()

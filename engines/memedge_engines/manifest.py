@@ -1,6 +1,7 @@
 """The bundle's manifest, version 1: a static dataflow of nodes, strictly decoded.
 
-Unknown fields and missing required fields are errors. Names follow the field's terms: node, target, preprocess contract,
+Unknown fields and missing required fields are errors. Names follow the field's terms: node, target, preprocess
+contract,
 lowering. The JSON Schema of this module is what ``memedge info --schema`` prints.
 """
 
@@ -25,14 +26,14 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """Base of every manifest record."""
 
 
-class InputStorage(_Strict):
+class InputStorage(_Strict, frozen=True, kw_only=True):
     """How one file of a node takes one input: dtype, and for int8 the scale (real = int8 * scale)."""
 
     dtype: Literal["float32", "float16", "int8", "uint8"] = "float32"
     scale: float | None = None
 
 
-class FileEntry(_Strict):
+class FileEntry(_Strict, frozen=True, kw_only=True):
     """A file of the bundle: plain name inside the folder and SHA-256 of its bytes (64 lower-case hex digits)."""
 
     file: str
@@ -40,22 +41,23 @@ class FileEntry(_Strict):
     inputs: dict[str, InputStorage] = {}
 
 
-class Resize(_Strict):
-    """Resize rule. ``short_side``: size s, the other side is int(s * long / short); ``exact``: [height, width]; ``none``."""
+class Resize(_Strict, frozen=True, kw_only=True):
+    """Resize rule. ``short_side``: size s, the other side is int(s * long / short); ``exact``: [height, width];
+    ``none``."""
 
     rule: Literal["short_side", "exact", "none"]
     size: int | tuple[int, int] | None = None
     filter: Literal["triangle", "bilinear"] = "triangle"
 
 
-class Crop(_Strict):
+class Crop(_Strict, frozen=True, kw_only=True):
     """Crop rule. ``center``: [height, width] at offset int(round((side - crop) / 2)), torchvision's; or ``none``."""
 
     rule: Literal["center", "none"]
     size: tuple[int, int] | None = None
 
 
-class Preprocess(_Strict):
+class Preprocess(_Strict, frozen=True, kw_only=True):
     """Preprocess contract: tensor = (u8 * scale - mean) / std per channel, in ``color`` order.
 
     ``layout`` is ``nchw`` for single pictures; windows of N pictures use ``ncthw`` (float32 [B,C,N,H,W]) or ``ntchw``.
@@ -75,7 +77,7 @@ class Preprocess(_Strict):
         return 1 if self.color == "gray" else 3
 
 
-class NodeInput(_Strict):
+class NodeInput(_Strict, frozen=True, kw_only=True):
     """One input of a node.
 
     Attributes:
@@ -97,14 +99,14 @@ class NodeInput(_Strict):
     default: list[float] | None = None
 
 
-class NodeOutput(_Strict):
+class NodeOutput(_Strict, frozen=True, kw_only=True):
     """One output of a node and what it means."""
 
     name: str
     role: Role
 
 
-class Node(_Strict):
+class Node(_Strict, frozen=True, kw_only=True):
     """One node: an ONNX graph, a host feature extractor or an aggregate of other outputs.
 
     Attributes:
@@ -125,15 +127,16 @@ class Node(_Strict):
     reset: Literal["stream", "cut"] = "stream"
 
 
-class Quantiles(_Strict):
+class Quantiles(_Strict, frozen=True, kw_only=True):
     """Reference quantiles: ``values[i]`` is the score below which the fraction ``i / (n - 1)`` of ``dataset`` lies."""
 
     dataset: str
     values: tuple[float, ...]
 
 
-class Target(_Strict):
-    """A predicted quantity. ``window_s`` is half-open, (t - w, t]; ``sampling`` is the published preset (S7, K3 ...)."""
+class Target(_Strict, frozen=True, kw_only=True):
+    """A predicted quantity. ``window_s`` is half-open, (t - w, t]; ``sampling`` is the published preset (S7, K3
+    ...)."""
 
     name: str
     source: str = msgspec.field(name="from")
@@ -144,8 +147,9 @@ class Target(_Strict):
     primary: bool = False
 
 
-class Domain(_Strict):
-    """Out-of-domain flag: embedding output, training mean and per-axis standard deviation, threshold on the distance."""
+class Domain(_Strict, frozen=True, kw_only=True):
+    """Out-of-domain flag: embedding output, training mean and per-axis standard deviation, threshold on the
+    distance."""
 
     source: str = msgspec.field(name="from")
     mean: tuple[float, ...]
@@ -153,7 +157,7 @@ class Domain(_Strict):
     threshold: float
 
 
-class Training(_Strict):
+class Training(_Strict, frozen=True, kw_only=True):
     """What the weights were trained on. ``status`` ``untrained`` is shown wherever a score is shown."""
 
     status: Literal["trained", "untrained"]
@@ -164,7 +168,7 @@ class Training(_Strict):
     notes: str = ""
 
 
-class Calibration(_Strict):
+class Calibration(_Strict, frozen=True, kw_only=True):
     """How the range table was made; none for float bundles."""
 
     method: str
@@ -174,7 +178,7 @@ class Calibration(_Strict):
     sha256: str | None = None
 
 
-class Promoted(_Strict):
+class Promoted(_Strict, frozen=True, kw_only=True):
     """A layer kept in float by the fidelity gate, and why."""
 
     node: str
@@ -182,7 +186,7 @@ class Promoted(_Strict):
     reason: str
 
 
-class Golden(_Strict):
+class Golden(_Strict, frozen=True, kw_only=True):
     """Golden frames: the file, and per lowering the tolerance that its recorded scores must meet on any device."""
 
     file: FileEntry
@@ -191,7 +195,7 @@ class Golden(_Strict):
     preprocess_tolerance: float = 1.0
 
 
-class Provenance(_Strict):
+class Provenance(_Strict, frozen=True, kw_only=True):
     """Where the bundle comes from."""
 
     model: str
@@ -207,7 +211,7 @@ class Provenance(_Strict):
     macs: int | None = None
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True, kw_only=True):
     """The whole manifest; see :func:`decode`. ``files`` are further files (ranges, fidelity, model card) by role."""
 
     schema: int

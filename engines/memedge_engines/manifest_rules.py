@@ -65,7 +65,9 @@ def _check_node(node: Node, names: set[str], outputs: set[str]) -> None:
 def _check_input(node: Node, item: NodeInput, outputs: set[str]) -> None:
     where = f"node '{node.name}' input '{item.name}'"
     if item.source not in ("source", "caller") and item.source not in outputs:
-        raise BundleError(f"{where}: from '{item.source}'; expected source, caller or an earlier output: {_list(outputs)}")
+        raise BundleError(
+            f"{where}: from '{item.source}'; expected source, caller or an earlier output: {_list(outputs)}"
+        )
     if (item.preprocess is not None) != (item.source == "source"):
         raise BundleError(f"{where}: a preprocess contract belongs to inputs from source, and to each of them")
     if not 1 <= item.last <= MAX_WINDOW:

@@ -1,7 +1,9 @@
 """Windows: what a node's input holds between ticks, bounded, in capture time.
 
-A window of N elements at a stride keeps one element per tick of a grid (the greatest common divisor of the stride and the
-node's period), so its size does not depend on the frame rate. An element is the value whose frame was nearest to its tick.
+A window of N elements at a stride keeps one element per tick of a grid (the greatest common divisor of the stride and
+the
+node's period), so its size does not depend on the frame rate. An element is the value whose frame was nearest to its
+tick.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from .manifest_rules import MAX_WINDOW
 
 
 def common_step(first: float, second: float) -> Fraction:
-    """Greatest common divisor of two periods in seconds; 0 when either is 0. Periods like 1/15 s are taken as fractions."""
+    """Greatest common divisor of two periods in seconds; 0 when either is 0. Periods like 1/15 s are taken as
+    fractions."""
     a, b = (Fraction(value).limit_denominator(10_000) for value in (first, second))
     while b:
         a, b = b, a % b

@@ -69,7 +69,9 @@ def _plugged(point: EntryPoint) -> Command:
         reason = str(error)
 
         def command(arguments: list[str] | None = typer.Argument(None, metavar="...")) -> None:
-            raise MemedgeError(f"'memedge {point.name}' cannot be loaded: {reason}", fix="pip install 'memedge[export]'")
+            raise MemedgeError(
+                f"'memedge {point.name}' cannot be loaded: {reason}", fix="pip install 'memedge[export]'"
+            )
 
     return command
 

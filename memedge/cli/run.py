@@ -17,9 +17,14 @@ _AGGREGATES = ("mean", "median", "exponential")
 def command(
     source: Annotated[
         str,
-        Opt(help="camera0, /dev/video0, a file, a picture, a folder or glob, rtsp://, http(s)://, test://, or - (stdin)."),
+        Opt(
+            help="camera0, /dev/video0, a file, picture, folder or glob, rtsp://, http(s)://, test://, or -
+            (stdin)."
+        ),
     ],
-    bundle: Annotated[list[Path] | None, Opt(help="Bundle folder; may be given twice. Default: the one that ships.")] = None,
+    bundle: Annotated[
+        list[Path] | None, Opt(help="Bundle folder; may be given twice. Default: the one that ships.")
+    ] = None,
     engine: Annotated[str, Opt(help="auto, or an engine that `memedge doctor` lists.")] = "auto",
     precision: Annotated[str, Opt(help="auto, fp32, fp16 or int8.")] = "auto",
     threads: Annotated[int, Opt(help="CPU threads of the engine; 0: all cores.")] = 0,

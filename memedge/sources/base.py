@@ -67,7 +67,8 @@ class SourceInfo:
 
 
 class Source(ABC):
-    """An opened or openable source. ``open`` connects; ``frames`` may be iterated once; ``close`` is safe to call twice,
+    """An opened or openable source. ``open`` connects; ``frames`` may be iterated once; ``close`` is safe to call
+    twice,
     from another thread too, and ends a blocked ``frames``."""
 
     @abstractmethod

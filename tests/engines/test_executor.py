@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import VARIANTS, evaluate, pillow_tensor, picture, reference_outputs
 
+from helpers_bundle import VARIANTS, evaluate, picture, pillow_tensor, reference_outputs
 from memedge_engines import backends
 from memedge_engines.backends.base import Engine, EngineOptions
 from memedge_engines.bundle import Bundle
@@ -139,7 +138,8 @@ def test_late_engine_gives_a_ticket_at_once_and_the_frame_stays_held(bundles: di
         run.open_stream("s")
         ticket = run.submit([("s", frame)])
         frame.release()
-        assert not ticket.done() and not released
+        assert not ticket.done()
+        assert not released
         assert "model.score" in ticket.result()[0].values
         assert released == [True]
 
@@ -278,7 +278,8 @@ def test_swap_in_mid_stream_names_the_new_engine_and_marks_node_windows_partial(
     with executor(bundle) as run:
         run.open_stream("s")
         before = list(play(run, "s", 33, 4))
-        assert before[-1].complete["model"] and before[-1].engine == "synthetic"
+        assert before[-1].complete["model"]
+        assert before[-1].engine == "synthetic"
         run.swap(engines(bundle, "onnxruntime"))
         after = [o for o in play(run, "s", 40, 4, first=33) if "model" in o.complete]
         assert {o.engine for o in after} == {"onnxruntime"}
