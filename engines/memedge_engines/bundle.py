@@ -86,7 +86,7 @@ class Bundle:
             found = hashlib.sha256(data).hexdigest()
             if found != entry.sha256:
                 raise BundleError(
-                    f"'{path}' was altered or cut short: SHA-256 {found[:12]}..., the manifest says {entry.sha256[:12]}...",
+                    f"'{path}' was altered or cut short: SHA-256 {found[:12]}, manifest {entry.sha256[:12]}",
                     fix="copy the bundle again or export it again",
                 )
             self._checked[entry.file] = stamp

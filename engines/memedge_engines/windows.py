@@ -71,7 +71,7 @@ class Window:
         self.capacity = self._offsets[0] + 1
         if self.capacity > MAX_WINDOW:
             raise BundleError(
-                f"node '{node.name}' input '{item.name}': the window needs {self.capacity} elements; at most {MAX_WINDOW}"
+                f"node '{node.name}' input '{item.name}': needs {self.capacity} elements; at most {MAX_WINDOW}"
             )
         self._elements: deque[Element] = deque(maxlen=self.capacity)
         self._count = 0

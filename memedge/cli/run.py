@@ -17,10 +17,7 @@ _AGGREGATES = ("mean", "median", "exponential")
 def command(
     source: Annotated[
         str,
-        Opt(
-            help="camera0, /dev/video0, a file, picture, folder or glob, rtsp://, http(s)://, test://, or -
-            (stdin)."
-        ),
+        Opt(help="camera0, /dev/video0, file, picture, folder, glob, rtsp://, http(s)://, test://, - (stdin)."),
     ],
     bundle: Annotated[
         list[Path] | None, Opt(help="Bundle folder; may be given twice. Default: the one that ships.")
