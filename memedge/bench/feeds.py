@@ -1,0 +1,206 @@
+"""What a measurement scores: frames rendered beforehand, a file played again and again, or a live source.
+
+Each is a Source, so that a measurement runs the very loop that ``memedge run`` runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from memedge_engines.frame import Frame
+
+from ..errors import SourceError
+from ..sources import open_source
+from ..sources.base import Source, SourceInfo, SourceOptions
+
+PREPARED_URI = "test://"
+PREPARED_FRAMES = 24
+# Samples that one feed keeps: bounded whatever the length of a measurement.
+MOST_SAMPLES = 1_000_000
+
+
+class Prepared(Source):
+    """Frames that were made beforehand, one after the other for ever, as fast as they are taken."""
+
+    def __init__(self, frames: Sequence[Frame], info: SourceInfo) -> None:
+        self._kept = tuple(frames)
+        self._info = info
+        self._closed = False
+
+    def open(self) -> SourceInfo:
+        """See :meth:`Source.open`."""
+        self._closed = False
+        return self._info
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames, for ever, at the pattern's own interval of capture time."""
+        interval = 1.0 / (self._info.fps or 30.0)
+        for index in itertools.count():
+            if self._closed:
+                return
+            kept = self._kept[index % len(self._kept)]
+            kept.retain()
+            yield replace(
+                kept,
+                pts_s=index * interval,
+                duration_s=interval,
+                index=index,
+                arrival_ns=time.monotonic_ns(),
+                on_release=kept.release,
+                _references=1,
+            )
+
+    def close(self) -> None:
+        """See :meth:`Source.close`."""
+        self._closed = True
+
+
+def prepare(uri: str = PREPARED_URI, count: int = PREPARED_FRAMES) -> Prepared:
+    """Take the first frames of a source and keep them in memory, in the source's own pixel format.
+
+    Raises:
+        SourceError: it delivers nothing.
+    """
+    source = open_source(uri, SourceOptions())
+    kept: list[Frame] = []
+    try:
+        info = source.open()
+        frames = source.frames()
+        try:
+            for frame in itertools.islice(frames, count):
+                kept.append(_own(frame))
+                frame.release()
+        finally:
+            end(frames)
+    finally:
+        source.close()
+    if not kept:
+        raise SourceError(f"'{info.label}' delivers no frames")
+    return Prepared(kept, replace(info, live=False, frames=None, duration_s=None))
+
+
+def end(frames: Iterator[Frame]) -> None:
+    """End an iteration before its end, where it is a generator."""
+    close = getattr(frames, "close", None)
+    if close is not None:
+        close()
+
+
+def _own(frame: Frame) -> Frame:
+    """A copy of a host frame in memory of its own."""
+    planes = [plane.copy() for plane in frame.host_planes()]
+    return Frame.from_planes(
+        planes,
+        frame.format,
+        frame.width,
+        frame.height,
+        rotation=frame.rotation,
+        matrix=frame.matrix,
+        color_range=frame.color_range,
+        siting=frame.siting,
+    )
+
+
+class Looped(Source):
+    """A file from its start again and again, with capture time running on.
+
+    Attributes:
+        decode_ms: time that each ``next`` of the file's decoder took, of the frames after the first of a pass (that one pays for
+            opening), while ``timing`` is set.
+        last_ms: the same for the newest frame; none for the first of a pass.
+    """
+
+    def __init__(self, make: Callable[[], Source]) -> None:
+        self._make = make
+        self._source: Source | None = None
+        self._closed = False
+        self.timing = True
+        self.decode_ms = array("d")
+        self.last_ms: float | None = None
+
+    def open(self) -> SourceInfo:
+        """See :meth:`Source.open`."""
+        self._closed = False
+        self._source = self._make()
+        return replace(self._source.open(), frames=None, duration_s=None)
+
+    def frames(self) -> Iterator[Frame]:
+        """The file's frames for ever; SourceError when a pass has none."""
+        start, number = 0.0, 0
+        while not self._closed:
+            finish, passed = start, 0
+            assert self._source is not None
+            for frame in self._timed(self._source.frames()):
+                frame.pts_s += start
+                frame.index = number
+                finish = max(finish, frame.pts_s + (frame.duration_s or 1 / 30))
+                number, passed = number + 1, passed + 1
+                yield frame
+                if self._closed:
+                    return
+            if not passed:
+                raise SourceError("the file delivers no frames")
+            start = finish
+            self._source.close()
+            self._source = self._make()
+            self._source.open()
+        self._source.close()
+
+    def _timed(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        try:
+            for number in itertools.count():
+                begin = time.perf_counter()
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                self.last_ms = (time.perf_counter() - begin) * 1e3 if number else None
+                if self.timing and self.last_ms is not None and len(self.decode_ms) < MOST_SAMPLES:
+                    self.decode_ms.append(self.last_ms)
+                yield frame
+        finally:
+            end(frames)
+
+    def close(self) -> None:
+        """See :meth:`Source.close`."""
+        self._closed = True
+        if self._source is not None:
+            self._source.close()
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a measurement scores.
+
+    Attributes:
+        kind: ``prepared``, ``file`` or ``paced``.
+        info: of the source.
+        make: a new source, not yet opened, that starts at the beginning.
+    """
+
+    kind: str
+    info: SourceInfo
+    make: Callable[[], Source]
+
+
+def feed(uri: str | None, options: SourceOptions | None = None) -> Feed:
+    """The feed for a source, none for frames rendered beforehand. Opens the source once to see what it is.
+
+    Raises:
+        SourceError: it cannot be opened, or holds no frames.
+    """
+    if uri is None:
+        prepared = prepare()
+        return Feed("prepared", replace(prepared.open(), label="test pattern"), lambda: prepared)
+    opened = options or SourceOptions()
+    source = open_source(uri, opened)
+    try:
+        info = source.open()
+    finally:
+        source.close()
+    if info.live:
+        return Feed("paced", info, lambda: open_source(uri, opened))
+    return Feed("file", info, lambda: Looped(lambda: open_source(uri, opened)))
