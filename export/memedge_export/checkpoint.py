@@ -1,4 +1,5 @@
-"""Our checkpoints: safetensors files whose metadata says what the weights are. Nothing in them is executed on reading."""
+"""Our checkpoints: safetensors files whose metadata says what the weights are. Nothing in them is executed on
+reading."""
 
 from __future__ import annotations
 

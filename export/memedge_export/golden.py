@@ -1,10 +1,10 @@
 """Golden frames: pictures the project renders itself, their exact tensors and the scores any device must reproduce.
 
-``golden.npz`` holds ``frame_<i>`` (RGB uint8 ``[H,W,3]``), ``tensor_<node>_<input>_<i>`` (float32 ``[1,C,h,w]``, the float
-reference of the preprocess contract, levels not rounded) and ``score_<lowering>`` (float64 ``[frames, targets]``, clipped
-to 0..1 as the runtime clips). A score is that of the reference picture rounded to 8-bit levels, which is what every fast
-path delivers: so a device's preprocessing is compared with the exact tensor, and its score with what a perfect 8-bit
-preprocessing would give.
+``golden.npz`` holds ``frame_<i>`` (RGB uint8 ``[H,W,3]``), ``tensor_<node>_<input>_<i>`` (float32 ``[1,C,h,w]``, the
+float reference of the preprocess contract, levels not rounded) and ``score_<lowering>`` (float64 ``[frames,
+targets]``, clipped to 0..1 as the runtime clips). A score is that of the reference picture rounded to 8-bit levels,
+which is what every fast path delivers: so a device's preprocessing is compared with the exact tensor, and its score
+with what a perfect 8-bit preprocessing would give.
 """
 
 from __future__ import annotations

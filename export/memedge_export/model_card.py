@@ -28,7 +28,8 @@ def model_card(loaded: Loaded, name: str) -> str:
         "",
         f"Model `{loaded.id}`: {card.note or 'a residual network with a regression head'}.",
         f"{count.parameters(loaded.model):,} parameters, {count.macs(loaded.model, size) / 1e9:.2f} GMAC a picture of "
-        f"{size[0]}x{size[1]} pixels (resize {resize.rule} {resize.size}). Output: memorability, 0..1, higher is more memorable.",
+        f"{size[0]}x{size[1]} pixels (resize {resize.rule} {resize.size}).",
+        "Output: memorability, 0..1, higher is more memorable.",
         "",
     ]
     if training.status == "untrained":
@@ -39,7 +40,8 @@ def model_card(loaded: Loaded, name: str) -> str:
     if training.spearman is not None:
         between = training.spearman_interval
         interval = f" (95 % bootstrap interval {between[0]:.3f} to {between[1]:.3f})" if between else ""
-        lines += [f"- Spearman correlation on {training.held_out or 'held-out pictures'}: **{training.spearman:.3f}**{interval}"]
+        held_out = training.held_out or "held-out pictures"
+        lines += [f"- Spearman correlation on {held_out}: **{training.spearman:.3f}**{interval}"]
     if training.notes:
         lines += ["", training.notes]
     if loaded.quantiles is not None:

@@ -1,8 +1,8 @@
 """A frame model as an ONNX float graph: opset 19, IR version 10, free batch axis, few nodes.
 
-Batch-norm is folded into the convolutions before torch's current exporter sees the network, so the result does not hang on
-the exporter's optimiser. What is left is Conv, Relu, Add, ReduceMean, Gemm and, for torchvision's stem, MaxPool. Names
-of files and code that the exporter writes into the graph are removed.
+Batch-norm is folded into the convolutions before torch's current exporter sees the network, so the result does not
+hang on the exporter's optimiser. What is left is Conv, Relu, Add, ReduceMean, Gemm and, for torchvision's stem,
+MaxPool. Names of files and code that the exporter writes into the graph are removed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def export_graph(network: FrameModel, size: tuple[int, int]) -> bytes:
                 verbose=False,
             )
     except ImportError as error:
-        raise ExportError(f"torch's ONNX exporter lacks a package: {error}", fix="pip install 'memedge[export]'") from None
+        raise ExportError(
+            f"torch's ONNX exporter lacks a package: {error}", fix="pip install 'memedge[export]'"
+        ) from None
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export this network: {str(error).splitlines()[0]}") from error
     assert program is not None
@@ -174,7 +176,8 @@ def open_session(graph: bytes, threads: int = 0) -> Any:
 
 
 def check_parity(network: FrameModel, graph: bytes, tensors: NDArray[np.float32]) -> float:
-    """Largest difference of the score between torch and ONNX Runtime on float32 ``[N,3,H,W]``, N >= 3, at batch 1 and 3.
+    """Largest difference of the score between torch and ONNX Runtime on float32 ``[N,3,H,W]``, N >= 3, at batch 1 and
+    3.
 
     Raises:
         ExportError: it is above 1e-4, or the two batch sizes differ by more.

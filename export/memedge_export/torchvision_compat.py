@@ -1,9 +1,9 @@
 """Import torchvision beside a CPU build of torch.
 
-A torchvision wheel that was built for another torch cannot load its compiled operators, and importing it then fails while
-registering the fake kernel of ``torchvision::nms`` (some versions: ``qnms``), an operator that nobody defined. Defining the two
-schemas first lets the import through; the operators themselves stay unusable, and nothing here calls them.
-torchvision is wanted for one thing only: ``--weights imagenet``, its own download of its own weights.
+A torchvision wheel that was built for another torch cannot load its compiled operators, and importing it then fails
+while registering the fake kernel of ``torchvision::nms`` (some versions: ``qnms``), an operator that nobody defined.
+Defining the two schemas first lets the import through; the operators themselves stay unusable, and nothing here calls
+them. torchvision is wanted for one thing only: ``--weights imagenet``, its own download of its own weights.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Untrained networks that behave: scores that differ between pictures and activations of ordinary size.
 
-A plain random resnet101 has activations above 2e5 and a constant score, and a random head keeps no ranking in int8. So the
-last batch-norm weight of each residual branch is 0.2, batch-norm statistics are re-estimated on 64 pictures of the
-project's generator, and the head lies along the first principal component of their pooled features, scaled to mean .5
-and standard deviation .05. The scores still mean nothing.
+A plain random resnet101 has activations above 2e5 and a constant score, and a random head keeps no ranking in int8.
+So the last batch-norm weight of each residual branch is 0.2, batch-norm statistics are re-estimated on 64 pictures of
+the project's generator, and the head lies along the first principal component of their pooled features, scaled to
+mean .5 and standard deviation .05. The scores still mean nothing.
 """
 
 from __future__ import annotations

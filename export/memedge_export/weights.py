@@ -147,7 +147,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with our key names: ``module.`` stripped, torchvision's names put under ``trunk.``, ``fc`` to ``head.0``."""
+    """The state with our key names: ``module.`` stripped, torchvision's names put under ``trunk.``, ``fc`` to
+    ``head.0``."""
     stripped = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if any(name.startswith(("trunk.", "head.")) for name in stripped):
         return stripped
@@ -158,10 +159,11 @@ def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def fit(network: FrameModel, state: Mapping[str, Tensor], what: str, *, need_head: bool = False) -> tuple[bool, list[str]]:
+def fit(network: FrameModel, state: Mapping[str, Tensor], what: str) -> tuple[bool, list[str]]:
     """Load ``state`` into the network.
 
-    A head of another shape (a classifier) is dropped. Returns whether the head was loaded, and notes on what was not used.
+    A head of another shape (a classifier) is dropped. Returns whether the head was loaded, and notes on what was not
+    used.
 
     Raises:
         WeightsError: keys are missing, have another shape or values that are not finite; the first few are named.
@@ -178,7 +180,7 @@ def fit(network: FrameModel, state: Mapping[str, Tensor], what: str, *, need_hea
     wanted = {
         name: tensor
         for name, tensor in expected.items()
-        if not name.endswith("num_batches_tracked") and (has_head or need_head or name not in _HEAD)
+        if not name.endswith("num_batches_tracked") and (has_head or name not in _HEAD)
     }
     missing = [name for name in wanted if name not in given]
     if missing:
@@ -206,6 +208,15 @@ def fit(network: FrameModel, state: Mapping[str, Tensor], what: str, *, need_hea
     return has_head, notes
 
 
+def initial(entry: models.ModelEntry, network: FrameModel, weights: str) -> tuple[bool, list[str]]:
+    """Put start weights into a network: a file, or ``imagenet``. Returns whether they had a head, and notes."""
+    if weights == IMAGENET:
+        state, what = _imagenet_state(entry)
+    else:
+        (state, _), what = read_state(Path(weights)), f"weights '{weights}'"
+    return fit(network, state, what)
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -226,7 +237,9 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
         entry.id,
         network,
         info.preprocess if info else entry.preprocess,
-        Training(status="trained", notes=f"weights from '{path.name}'; the file does not say what they were trained on"),
+        Training(
+            status="trained", notes=f"weights from '{path.name}'; the file does not say what they were trained on"
+        ),
         str(path),
         notes=notes,
     )
@@ -235,7 +248,8 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
     return loaded
 
 
-def _from_torchvision(entry: models.ModelEntry, seed: int) -> Loaded:
+def _imagenet_state(entry: models.ModelEntry) -> tuple[dict[str, Tensor], str]:
+    """torchvision's ImageNet weights, downloaded by torchvision, and their name."""
     if entry.torchvision is None:
         raise WeightsError(f"there are no ImageNet weights for {entry.id}", fix="pass --weights FILE")
     from .torchvision_compat import import_torchvision
@@ -243,13 +257,17 @@ def _from_torchvision(entry: models.ModelEntry, seed: int) -> Loaded:
     torchvision = import_torchvision()
     member = torchvision.models.get_model_weights(entry.torchvision).IMAGENET1K_V1
     try:
-        state = member.get_state_dict(progress=True, check_hash=True)
+        return dict(member.get_state_dict(progress=True, check_hash=True)), f"torchvision's {member}"
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"torchvision could not download {member}: {error}", fix="pass --weights FILE") from None
+
+
+def _from_torchvision(entry: models.ModelEntry, seed: int) -> Loaded:
+    state, what = _imagenet_state(entry)
     network = build(entry, seed=seed)
-    _, notes = fit(network, state, f"torchvision's {member}")
-    loaded = Loaded(entry.id, network, entry.preprocess, Training(status="untrained"), f"torchvision {member}", notes=notes)
-    _make_head(loaded, f"trunk: torchvision's {member} (ImageNet)")
+    _, notes = fit(network, state, what)
+    loaded = Loaded(entry.id, network, entry.preprocess, Training(status="untrained"), what, notes=notes)
+    _make_head(loaded, f"trunk: {what} (ImageNet)")
     loaded.licence = "ImageNet weights of torchvision: BSD-3-Clause code, weights trained on ImageNet (research terms)"
     return loaded
 

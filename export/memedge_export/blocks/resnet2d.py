@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 
@@ -33,6 +32,7 @@ class BasicBlock(nn.Module):
         return self.bn2
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B,inplanes,H,W]`` to ``[B,planes * expansion,H/stride,W/stride]``."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(y)) + shortcut)
@@ -60,6 +60,7 @@ class Bottleneck(nn.Module):
         return self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B,inplanes,H,W]`` to ``[B,planes * expansion,H/stride,W/stride]``."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
@@ -115,6 +116,7 @@ class ResNet2d(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pooled features, ``[B, features]``."""
         # A mean over (2, 3), not AdaptiveAvgPool: it leaves no shape operators in the ONNX graph.
         return self.forward_map(x).mean((2, 3))
 

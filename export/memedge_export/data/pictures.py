@@ -1,4 +1,5 @@
-"""Pictures for training and evaluation: decoded once, kept as bytes within a stated budget, turned into tensors by contract."""
+"""Pictures for training and evaluation: decoded once, kept as bytes within a stated budget, turned into tensors by
+contract."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def to_tensor(picture: Picture, preprocess: Preprocess) -> Tensor:
 
 
 class PictureCache:
-    """Decoded pictures with their short side reduced to ``short_side`` pixels (never enlarged), least recently used out first.
+    """Decoded pictures with their short side reduced to ``short_side`` pixels (never enlarged), least recently used
+    out first.
 
     Args:
         limit_bytes: pictures are kept up to this many bytes; the rest is decoded again each time.
@@ -83,5 +85,9 @@ def reduced(picture: Picture, short_side: int) -> Picture:
     height, width = picture.shape[:2]
     if min(height, width) <= short_side:
         return picture
-    size = (short_side, int(short_side * height / width)) if width < height else (int(short_side * width / height), short_side)
+    size = (
+        (short_side, int(short_side * height / width))
+        if width < height
+        else (int(short_side * width / height), short_side)
+    )
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))

@@ -16,7 +16,8 @@ def parameters(model: nn.Module) -> int:
 def macs(model: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-adds of convolutions and linear layers for one picture of ``size`` (height, width) pixels.
 
-    Runs the model once; a model on the meta device costs nothing. Normalisation, activation and pooling are not counted.
+    Runs the model once; a model on the meta device costs nothing. Normalisation, activation and pooling are not
+    counted.
     """
     total = 0
 

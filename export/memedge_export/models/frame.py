@@ -12,8 +12,8 @@ Role = Literal["score", "embedding"]
 
 
 class FrameModel(nn.Module):
-    """float32 ``[B,3,H,W]`` to a tuple: score ``[B,1]`` (linear, clipped to 0..1 by the runtime) and, where ``embedding``
-    is set, the pooled features ``[B,F]`` that the score is a linear function of.
+    """float32 ``[B,3,H,W]`` to a tuple: score ``[B,1]`` (linear, clipped to 0..1 by the runtime) and, where
+    ``embedding`` is set, the pooled features ``[B,F]`` that the score is a linear function of.
 
     Keys: torchvision's names under ``trunk.``, the head is ``head.0``.
     """
@@ -38,6 +38,7 @@ class FrameModel(nn.Module):
         return (score, ("embedding", "embedding")) if self.embedding else (score,)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Score and, where set, embedding."""
         features = self.trunk(frames)
         score = self.head(features)
         return (score, features) if self.embedding else (score,)

@@ -1,0 +1,1 @@
+"""Commands that the command line finds through the entry-point group ``memedge.commands``. torch is imported on use."""

@@ -1,0 +1,67 @@
+"""One record shape for every data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One scored picture. ``id``: its name in the data set; ``score``: 0..1; ``split``: train, val or test."""
+
+    id: str
+    path: Path
+    score: float
+    split: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Records with what a model card has to say of them.
+
+    Attributes:
+        name: kind of the data set (``lnsim``) or name of its file.
+        title: for people, with the citation.
+        licence: what is known of it.
+    """
+
+    name: str
+    records: tuple[Record, ...]
+    title: str = ""
+    licence: str = ""
+
+    def split(self, name: str) -> list[Record]:
+        """The records of one split; ``all`` gives every record.
+
+        Raises:
+            DataError: no such split, or nothing in it.
+        """
+        if name == "all":
+            return list(self.records)
+        found = [record for record in self.records if record.split == name]
+        if not found:
+            there = sorted({record.split for record in self.records})
+            raise DataError(f"data set '{self.name}' has no split '{name}'; it has {', '.join(there) or 'no pictures'}")
+        return found
+
+
+def split_hash(sets: Sequence[DataSet]) -> str:
+    """SHA-256 of every record's data set, id, score and split, in an order of its own: names a division of the data."""
+    lines = sorted(f"{s.name}\t{r.id}\t{r.score:.6f}\t{r.split}" for s in sets for r in s.records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def hashed_split(ids: Iterable[str], seed: int = 0) -> dict[str, str]:
+    """A split for sets that come without one: 80 % train, 10 % val, 10 % test, by a seeded hash of the id."""
+    chosen = {}
+    for name in ids:
+        part = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
+        chosen[name] = "train" if part < 0.8 else "val" if part < 0.9 else "test"
+    return chosen

@@ -1,0 +1,117 @@
+"""Starts a training or a pretraining from what was typed on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+
+from memedge.console import status
+from memedge.errors import UsageError
+
+from .. import models, weights
+from ..data.readers import open_data, parse
+from ..errors import DataError, TrainingError
+from .loop import Job, train
+from .recipe import recipe_for
+
+
+def training(
+    model: str,
+    data: Sequence[str],
+    out: Path,
+    *,
+    init: str | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    seed: int = 1,
+    resume: bool = False,
+    bf16: bool | None = None,
+    threads: int = 0,
+) -> Path:
+    """Train on scored pictures; returns the path of the best checkpoint.
+
+    Raises:
+        UsageError: unknown model or data set, numbers that cannot be meant.
+        DataError, WeightsError, TrainingError: see the modules.
+    """
+    models.entry(model)
+    recipe = recipe_for(model, epochs=epochs, batch=batch)
+    if bf16 is not None:
+        recipe = msgspec.structs.replace(recipe, bf16=bf16)
+    _set_threads(threads)
+    sets = [open_data(spec) for spec in data]
+    for one in sets:
+        one.split("val")
+        status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} pictures")
+    job = Job(
+        model, sets, recipe, out, seed=seed, init=init, commands=[_command(model, data, init, epochs, batch, seed)]
+    )
+    return train(job, resume=resume)
+
+
+def pretraining(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    init: str | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    seed: int = 1,
+    resume: bool = False,
+    bf16: bool | None = None,
+    threads: int = 0,
+) -> Path:
+    """Pretrain a trunk on labelled small pictures; returns the path of the trunk's weights.
+
+    Raises:
+        UsageError: unknown model, numbers that cannot be meant, or ``init``, which pretraining does not take.
+        DataError, TrainingError: see the modules.
+    """
+    from .pretrain import pretrain
+
+    entry = models.entry(model)
+    if init is not None:
+        raise UsageError("--init and pretraining exclude each other: pretraining starts from nothing")
+    if (epochs is not None and epochs < 1) or (batch is not None and batch < 2):
+        raise UsageError(f"--epochs {epochs} --batch {batch}; expected at least 1 epoch and 2 pictures")
+    _, root = parse(data)
+    if not (root / "train.npz").is_file():
+        raise DataError(f"tiny32: '{root}' has no train.npz; expected train.npz with jpeg, offset and label")
+    if (out / "state.pt").exists() and not resume:
+        raise TrainingError(f"a run lies in '{out}' already", fix="--resume to go on with it, or another --out")
+    _set_threads(threads)
+    network = weights.build(entry, seed=seed)
+    return pretrain(
+        network.trunk,
+        network.trunk.features,
+        root,
+        out,
+        epochs=epochs or 10,
+        batch=batch or 256,
+        seed=seed,
+        amp=bf16 is not False,
+        report=status,
+    )
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _command(
+    model: str, data: Sequence[str], init: str | None, epochs: int | None, batch: int | None, seed: int
+) -> str:
+    """The command that does it again. Folders are written as DIR, files by their names: cards travel."""
+    words = ["memedge train", f"--model {model}"]
+    for spec in data:
+        kind, path = parse(spec)
+        words.append(f"--data {kind}:{path.name if kind == 'folder' else 'DIR'}")
+    if init is not None:
+        words.append(f"--init {Path(init).name}")
+    words += [f"--{name} {value}" for name, value in (("epochs", epochs), ("batch", batch)) if value is not None]
+    return " ".join([*words, f"--seed {seed}"])
