@@ -183,7 +183,8 @@ class Rolling:
 
     def complete(self, time_s: float, interval_s: float = 0.0) -> bool:
         """Whether the window is full: the stream is at least that old (its newest frame's interval included) and at
-        least nine tenths of the window are covered.""" if self._start is None:
+        least nine tenths of the window are covered."""
+        if self._start is None:
             return False
         full = time_s - self._start >= self.window_s - 1e-6
         return full and self.coverage(time_s, interval_s) >= COMPLETE_COVERAGE

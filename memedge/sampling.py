@@ -62,9 +62,9 @@ class Ticks:
         return tick_of(pts_s, duration_s, index, self.period_s, self.origin_s) > self._last
 
     def left(self, end_s: float) -> int:
-        """Ticks before ``end_s`` (not included, up to a millisecond of a container's rounding) that no frame
-        reached.""" reached = math.ceil((end_s - _END_S - self.origin_s) / self.period_s) - 1 return max(0, reached
-        - self._last)
+        """Ticks before ``end_s`` that no frame reached; the end itself, up to a millisecond's rounding, is no tick."""
+        reached = math.ceil((end_s - _END_S - self.origin_s) / self.period_s) - 1
+        return max(0, reached - self._last)
 
     def state(self) -> tuple[float, float, int]:
         """Period, origin, last tick reached."""
