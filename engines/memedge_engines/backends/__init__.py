@@ -43,7 +43,7 @@ def get(name: str) -> Backend:
     known = [*names(), "synthetic"]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         raise EngineError(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     backend: Backend = module.BACKEND

@@ -134,7 +134,7 @@ class Backend(ABC):
         name: as typed after ``--engine``.
         lowerings: the lowerings it runs, best first.
         gpu: whether it runs on a GPU, which decides what ``precision="auto"`` means.
-        module: the library's module, looked for (not imported) to tell cheaply what is not installed; empty: none needed.
+        module: the library's module, looked for but not imported to tell what is not installed; empty: none needed.
         distributions: packages whose versions a remembered measurement depends on.
     """
 
@@ -224,7 +224,7 @@ def _check_engine(engine: Engine, node: Node) -> None:
             raise EngineError(f"{where} input '{item.name}': the file takes {takes}, the contract makes {makes}")
         if spec.shape[:1] != (None,):
             raise EngineError(
-                f"{where} input '{item.name}': shape {shape_text(spec.shape)}; the first axis is the batch, which is free"
+                f"{where} input '{item.name}': shape {shape_text(spec.shape)}; the first axis is the batch: free"
             )
 
 

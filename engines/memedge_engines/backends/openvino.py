@@ -50,6 +50,8 @@ class OpenVinoEngine(Engine):
             "INFERENCE_PRECISION_HINT": "bf16" if options.bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": options.threads or usable_cores(),
+            # Threads nailed to cores wait there behind whatever else runs (16.5 instead of 13.5 ms beside other work).
+            "ENABLE_CPU_PINNING": False,
         }
         model = self._read()
         self._ports = [_tensor_name(port) for port in model.outputs]
