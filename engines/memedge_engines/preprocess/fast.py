@@ -12,7 +12,6 @@ and turned afterwards, when it is small. The colour planes go to Pillow one by o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from ..manifest import Preprocess
 from .color import GRAY_FIXED_POINT
 from .geometry import Geometry, geometry
 from .reference import host_planes
-from .resize import needed_region, resize_packed, resize_plain, resize_triangle
+from .resize import plan_cut, resize_packed, resize_plain, resize_triangle
 from .yuv import Region, gray_plane, rgb_planes, whole
 
 Bytes = NDArray[np.uint8]
@@ -54,22 +53,32 @@ class Preprocessor:
             PreprocessError: the frame lies in device memory, or the geometry is impossible (see :func:`geometry`).
             FrameError: the frame was released.
         """
-        shape = self.geometry(frame).unrotated(frame.rotation)
-        color, filter_name = self.contract.color, self.contract.resize.filter
-        region = needed_region(shape, filter_name)
-        if shape.resizes and filter_name == "triangle" and color != "gray" and frame.format in _PACKED:
-            order = "RGB" if (frame.format is PixelFormat.RGB24) == (color == "rgb") else "BGR"
-            result = resize_packed(host_planes(frame)[0][region[1] : region[3]], order, region[1], shape)
+        shape = self.geometry(frame)
+        if frame.format in _PACKED and shape.resizes:
+            return self._packed_picture(frame, shape)
+        stored = shape.unrotated(frame.rotation)
+        color, triangle = self.contract.color, self.contract.resize.filter == "triangle"
+        cut = plan_cut(stored)
+        planes = _color_planes(frame, cut.region, color, stored.resizes and not (triangle and stored.averages))
+        if not stored.resizes:
+            result = np.stack(planes, axis=-1)
         else:
-            exact = shape.resizes and not (filter_name == "triangle" and shape.averages)
-            planes = _color_planes(frame, region, color, exact)
-            if not shape.resizes:
-                result = np.stack(planes, axis=-1)
-            else:
-                resize = resize_triangle if filter_name == "triangle" else resize_plain
-                result = resize(planes, region, shape)
-        turned = np.rot90(result, -frame.rotation // 90)
-        return turned.copy() if turned.base is not None or not turned.flags.c_contiguous else turned
+            result = (resize_triangle if triangle else resize_plain)(planes, cut, stored)
+        return _owned(np.rot90(result, -frame.rotation // 90))
+
+    def _packed_picture(self, frame: Frame, shape: Geometry) -> Bytes:
+        """An RGB24 or BGR24 frame, resized: turned first, so that the bytes are Pillow's on the upright picture."""
+        cut = plan_cut(shape)
+        x0, y0, x1, y1 = cut.region
+        packed = host_planes(frame)[0].reshape(frame.height, frame.width, 3)
+        upright = np.rot90(packed, -frame.rotation // 90)[y0:y1]
+        color, reversed_ = self.contract.color, frame.format is PixelFormat.BGR24
+        if self.contract.resize.filter == "triangle" and color != "gray":
+            rows = np.ascontiguousarray(upright).reshape(y1 - y0, -1)
+            return _owned(resize_packed(rows, "RGB" if reversed_ == (color == "bgr") else "BGR", cut, shape))
+        planes = _in_color(_channels(upright[:, x0:x1], reversed_), color)
+        triangle = self.contract.resize.filter == "triangle"
+        return (resize_triangle if triangle else resize_plain)(planes, cut, shape)
 
 
 def to_rgb(frame: Frame) -> Bytes:
@@ -93,15 +102,27 @@ def _color_planes(frame: Frame, region: Region, color: str, exact: bool) -> Sequ
     if frame.format is PixelFormat.GRAY8:
         plane = gray_plane(frame, region)
         return [plane] * (1 if color == "gray" else 3)
-    planes: Any
     if frame.format.is_yuv:
-        planes = rgb_planes(frame, region, exact=exact)
-    else:
-        packed = host_planes(frame)[0][y0:y1].reshape(y1 - y0, frame.width, 3)[:, x0:x1]
-        planes = [packed[..., c] for c in ((2, 1, 0) if frame.format is PixelFormat.BGR24 else (0, 1, 2))]
+        return _in_color(list(rgb_planes(frame, region, exact=exact)), color)
+    packed = host_planes(frame)[0].reshape(frame.height, frame.width, 3)[y0:y1, x0:x1]
+    return _in_color(_channels(packed, frame.format is PixelFormat.BGR24), color)
+
+
+def _channels(packed: Bytes, reversed_: bool) -> list[Bytes]:
+    """R, G, B views of packed RGB, or of BGR when ``reversed_``."""
+    return [packed[..., c] for c in ((2, 1, 0) if reversed_ else (0, 1, 2))]
+
+
+def _in_color(rgb: list[Bytes], color: str) -> list[Bytes]:
+    """R, G, B planes in the contract's order, or made grey."""
     if color == "gray":
-        return [_gray(planes)]
-    return [planes[0], planes[1], planes[2]] if color == "rgb" else [planes[2], planes[1], planes[0]]
+        return [_gray(rgb)]
+    return rgb if color == "rgb" else rgb[::-1]
+
+
+def _owned(array: Bytes) -> Bytes:
+    """The array itself if it is contiguous and owns its memory, else a copy."""
+    return array if array.flags.c_contiguous and array.flags.owndata else array.copy(order="C")
 
 
 def _gray(planes: Sequence[Bytes]) -> Bytes:

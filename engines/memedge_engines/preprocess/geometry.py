@@ -48,14 +48,6 @@ class Geometry:
         """Whether both axes shrink to half or less: rare one-level differences of single source pixels then vanish."""
         return self.source_w >= 2 * self.resized_w and self.source_h >= 2 * self.resized_h
 
-    def source_box(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) of the crop in source pixels, not rounded."""
-        x_scale, y_scale = self.source_w / self.resized_w, self.source_h / self.resized_h
-        x0, y0 = self.left * x_scale, self.top * y_scale
-        x1 = min((self.left + self.out_w) * x_scale, float(self.source_w))
-        y1 = min((self.top + self.out_h) * y_scale, float(self.source_h))
-        return x0, y0, x1, y1
-
     def unrotated(self, rotation: int) -> Geometry:
         """The same work on the stored picture, which is displayed after ``rotation`` degrees clockwise."""
         right = self.resized_w - self.left - self.out_w

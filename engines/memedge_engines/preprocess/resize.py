@@ -1,8 +1,13 @@
-"""Resizing of 8-bit planes: the antialiased triangle filter by Pillow, plain bilinear by NumPy."""
+"""Resizing of 8-bit planes: the antialiased triangle filter by Pillow, plain bilinear by NumPy.
+
+Only what the crop needs is converted and resized.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,58 +17,89 @@ from .yuv import Region
 
 Bytes = NDArray[np.uint8]
 
+_BOX_STEPS = 256
+"""Pillow keeps a box in single precision: 24 bits, so sides below 65536 may start at multiples of 1/256 exactly."""
 
-def needed_region(shape: Geometry, filter_name: str) -> Region:
-    """The source pixels that the crop depends on; the whole picture where cutting it could change a tap.
 
-    Pillow keeps a box in single precision, which moves taps by up to 1e-4 pixels: nothing where many pixels are
-    averaged, but elsewhere Pillow's own two roundings may use up the one level that is allowed.
+@dataclass(frozen=True)
+class Cut:
+    """The part of a resize that is carried out.
+
+    Attributes:
+        region: source pixels that it depends on, (x0, y0, x1, y1).
+        box: source rectangle, counted from the region's corner, that becomes ``size``.
+        size: (width, height) of that result.
+        left, top: where the crop starts in it.
+    """
+
+    region: Region
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    left: int
+    top: int
+
+
+def plan_cut(shape: Geometry) -> Cut:
+    """The smallest part of the resize that gives the very bytes of resizing everything and cropping then.
+
+    A box that single precision cannot hold moves the taps and with them ties, which costs up to two levels on flat
+    pictures. So the part starts and ends where both the source and the resized grid have an exact coordinate.
     """
     if not shape.resizes:
-        return shape.left, shape.top, shape.left + shape.out_w, shape.top + shape.out_h
-    x_scale, y_scale = shape.source_w / shape.resized_w, shape.source_h / shape.resized_h
-    if filter_name == "triangle" and not shape.averages:
-        return 0, 0, shape.source_w, shape.source_h
-    x0, y0, x1, y1 = shape.source_box()
-    # One filter support on either side, and one pixel more for rounding; a cut at the picture's edge changes nothing.
-    left, right = _widened(x0, x1, max(x_scale, 1.0), shape.source_w)
-    top, bottom = _widened(y0, y1, max(y_scale, 1.0), shape.source_h)
-    return left, top, right, bottom
+        left, top, right, bottom = shape.left, shape.top, shape.left + shape.out_w, shape.top + shape.out_h
+        return Cut((left, top, right, bottom), (0.0, 0.0, 0.0, 0.0), (shape.out_w, shape.out_h), 0, 0)
+    x = _axis(shape.source_w, shape.resized_w, shape.left, shape.out_w)
+    y = _axis(shape.source_h, shape.resized_h, shape.top, shape.out_h)
+    return Cut(
+        region=(x.region[0], y.region[0], x.region[1], y.region[1]),
+        box=(x.box[0], y.box[0], x.box[1], y.box[1]),
+        size=(x.count, y.count),
+        left=x.first,
+        top=y.first,
+    )
 
 
-def _widened(start: float, stop: float, support: float, side: int) -> tuple[int, int]:
-    """Whole pixels with the filter's support around start..stop, from even to even where the side allows."""
-    first = max(int(start - support) - 1, 0) & ~1
-    return first, min((int(stop + support) + 3) & ~1, side)
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a :class:`Cut`: source range, box in it, results, and the crop's first one among them."""
+
+    region: tuple[int, int]
+    box: tuple[float, float]
+    count: int
+    first: int
 
 
-def resize_triangle(planes: Sequence[Bytes], region: Region, shape: Geometry) -> Bytes:
-    """Planes of ``region`` to uint8 ``[out_h, out_w, C]`` with Pillow's antialiased BILINEAR."""
+def _axis(source: int, resized: int, first: int, count: int) -> _Axis:
+    grid = resized // math.gcd(resized, source * _BOX_STEPS)
+    start = first // grid * grid
+    stop = min(-(-(first + count) // grid) * grid, resized)
+    scale = source / resized
+    box = start * source / resized, stop * source / resized
+    # The filter's support on either side and a pixel more; even offsets: colour conversion works on whole pairs.
+    margin = max(scale, 1.0) + 1.0
+    low = max(math.floor(box[0] - margin), 0) & ~1
+    high = min((math.ceil(box[1] + margin) + 1) & ~1, source)
+    return _Axis((low, high), (box[0] - low, box[1] - low), stop - start, first - start)
+
+
+def resize_triangle(planes: Sequence[Bytes], cut: Cut, shape: Geometry) -> Bytes:
+    """Planes of the cut's region to uint8 ``[out_h, out_w, C]`` with Pillow's antialiased BILINEAR."""
     from PIL import Image
 
     height, width = planes[0].shape
-    cut = (width, height) != (shape.source_w, shape.source_h)
-    if cut:
-        x0, y0, x1, y1 = shape.source_box()
-        box = (x0 - region[0], y0 - region[1], x1 - region[0], y1 - region[1])
-        size, offset = (shape.out_w, shape.out_h), (0, 0)
-    else:
-        box = (0.0, 0.0, float(width), float(height))
-        size, offset = (shape.resized_w, shape.resized_h), (shape.left, shape.top)
     result = np.empty((shape.out_h, shape.out_w, len(planes)), np.uint8)
     done: dict[int, Bytes] = {}
     for channel, plane in enumerate(planes):
-        if id(plane) not in done:
-            rows = np.ascontiguousarray(plane)
-            image = Image.frombuffer("L", (width, height), rows, "raw", "L", 0, 1)
-            done[id(plane)] = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box))
-        left, top = offset
-        result[..., channel] = done[id(plane)][top : top + shape.out_h, left : left + shape.out_w]
+        if id(plane) not in done:  # a grey picture has one plane, three times
+            image = Image.frombuffer("L", (width, height), np.ascontiguousarray(plane), "raw", "L", 0, 1)
+            resized = np.asarray(image.resize(cut.size, Image.Resampling.BILINEAR, cut.box))
+            done[id(plane)] = resized[cut.top : cut.top + shape.out_h, cut.left : cut.left + shape.out_w]
+        result[..., channel] = done[id(plane)]
     return result
 
 
-def resize_packed(rows: Bytes, order: str, first_row: int, shape: Geometry) -> Bytes:
-    """Whole packed rows, uint8 ``[h, w * 3]`` from ``first_row`` on, to uint8 ``[out_h, out_w, 3]``, triangle filter.
+def resize_packed(rows: Bytes, order: str, cut: Cut, shape: Geometry) -> Bytes:
+    """Packed rows of the cut's region, whole from left to right, uint8 ``[h, width * 3]``, with the triangle filter.
 
     ``order`` is Pillow's raw mode (``RGB`` or ``BGR``) that reads the rows in the channel order wanted.
     """
@@ -71,18 +107,16 @@ def resize_packed(rows: Bytes, order: str, first_row: int, shape: Geometry) -> B
 
     size = (shape.source_w, rows.shape[0])
     image = Image.frombuffer("RGB", size, np.ascontiguousarray(rows), "raw", order, 0, 1)
-    if size[1] == shape.source_h and not shape.averages:
-        whole = np.asarray(image.resize((shape.resized_w, shape.resized_h), Image.Resampling.BILINEAR))
-        return whole[shape.top : shape.top + shape.out_h, shape.left : shape.left + shape.out_w]
-    x0, y0, x1, y1 = shape.source_box()
-    box = (x0, y0 - first_row, x1, y1 - first_row)
-    return np.asarray(image.resize((shape.out_w, shape.out_h), Image.Resampling.BILINEAR, box))
+    x0, y0, x1, y1 = cut.box
+    box = (x0 + cut.region[0], y0, x1 + cut.region[0], y1)
+    resized = np.asarray(image.resize(cut.size, Image.Resampling.BILINEAR, box))
+    return resized[cut.top : cut.top + shape.out_h, cut.left : cut.left + shape.out_w]
 
 
-def resize_plain(planes: Sequence[Bytes], region: Region, shape: Geometry) -> Bytes:
-    """Planes of ``region`` to uint8 ``[out_h, out_w, C]``: half-pixel bilinear with two taps, not antialiased."""
-    columns = _taps(shape.source_w, shape.resized_w, shape.left, shape.out_w, region[0])
-    rows = _taps(shape.source_h, shape.resized_h, shape.top, shape.out_h, region[1])
+def resize_plain(planes: Sequence[Bytes], cut: Cut, shape: Geometry) -> Bytes:
+    """Planes of the cut's region to uint8 ``[out_h, out_w, C]``: half-pixel bilinear, two taps, not antialiased."""
+    columns = _taps(shape.source_w, shape.resized_w, shape.left, shape.out_w, cut.region[0])
+    rows = _taps(shape.source_h, shape.resized_h, shape.top, shape.out_h, cut.region[1])
     result = np.empty((shape.out_h, shape.out_w, len(planes)), np.uint8)
     for channel, plane in enumerate(planes):
         upper, lower = (_across(plane[index], columns) for index in rows[:2])
