@@ -99,7 +99,8 @@ class Lane:
         self.tracks: dict[str, _Track] = {}
         for target in manifest.targets:
             rolling = Rolling(options.window_s or target.window_s, options.aggregate or target.aggregate)
-            self.tracks[target.name] = _Track(target, rolling, VideoScore(target.sampling, target.aggregate, frames))
+            video = VideoScore(target.sampling, target.aggregate, frames, target.window_s)
+            self.tracks[target.name] = _Track(target, rolling, video)
         self.primary = self.tracks[manifest.primary.name]
         self.moments = Moments(options.moments, options.moment_gap_s)
         self.stats = {stage: LatencyStats() for stage in STAGES}
@@ -199,7 +200,7 @@ class Lane:
         if fresh is not None:
             score, track.complete = fresh
             track.last = score
-            track.video.offer(frame.index, frame.pts_s, frame.duration_s, score)
+        track.video.offer(frame.index, frame.pts_s, frame.duration_s, score)
         counted = score if not (flags & self._options.skip_flags) else None
         track.rolling.add(frame.pts_s, counted, frame.duration_s)
         rolling = track.rolling.value(frame.pts_s)

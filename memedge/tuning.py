@@ -1,0 +1,108 @@
+"""Tuner: while a run is scoring, time the other engines on this device and go over to the fastest one.
+
+Starts some seconds after the first score, in a thread that stops between two inferences when the run ends. The swap
+itself happens between two frames; the winner is remembered in the user's cache by :mod:`memedge_engines.choice`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from memedge_engines import choice
+from memedge_engines.backends.base import Engine
+
+from .console import status
+from .errors import EngineError, MemedgeError
+from .scorer import Scorer
+
+START_AFTER_S = 3.0
+# Another engine must be this much faster before a run changes engines in mid-stream.
+WORTH = 0.95
+
+
+class Tuner:
+    """Tunes the opened scorers of one run, one after the other.
+
+    Args:
+        scorers: label to scorer; those with one candidate, or whose engine was remembered, are left alone.
+        start_after_s: seconds of scoring before the first timing.
+    """
+
+    def __init__(self, scorers: Mapping[str, Scorer], start_after_s: float = START_AFTER_S) -> None:
+        self._scorers = {
+            label: scorer
+            for label, scorer in scorers.items()
+            if not scorer.choice.remembered and len(choice.candidates(scorer.bundle)) > 1
+        }
+        self._start_after_s = start_after_s
+        self._first_s: float | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._ready: dict[str, tuple[str, dict[str, Engine]]] = {}
+        self._lock = threading.Lock()
+
+    def between(self, frames: int) -> None:
+        """Called by the loop between frames: starts the timing when it is time, and swaps engines that are ready."""
+        if not self._scorers:
+            return
+        now = time.monotonic()
+        if self._first_s is None:
+            self._first_s = now
+        if self._thread is None and now - self._first_s >= self._start_after_s:
+            self._thread = threading.Thread(target=self._tune, name="memedge-tuner", daemon=True)
+            self._thread.start()
+        with self._lock:
+            ready, self._ready = self._ready, {}
+        for label, (text, engines) in ready.items():
+            self._scorers[label].executor.swap(engines)
+            status(f"memedge: {label} goes on with {text}")
+
+    def _tune(self) -> None:
+        for label, scorer in self._scorers.items():
+            try:
+                self._tune_one(label, scorer)
+            except MemedgeError as error:
+                status(f"memedge: engines were not timed: {error}")
+            if self._stop.is_set():
+                return
+
+    def _tune_one(self, label: str, scorer: Scorer) -> None:
+        steps = choice.tuning(scorer.bundle, options=scorer.options)
+        timings: list[choice.Timing] = []
+        try:
+            while not self._stop.is_set():
+                try:
+                    next(steps)
+                except StopIteration as stop:
+                    timings = stop.value
+                    break
+        finally:
+            steps.close()
+        usable = [t for t in timings if t.median_ms is not None]
+        current = next((t for t in usable if t.candidate.backend == scorer.engine), None)
+        if not usable or usable[0] is current:
+            return
+        best = usable[0]
+        faster = current is None or (best.median_ms or 0.0) <= WORTH * (current.median_ms or 0.0)
+        if not faster or self._stop.is_set():
+            return
+        try:
+            engines = choice.open_engines(scorer.bundle, best.candidate, scorer.options)
+        except EngineError:
+            return
+        before = f" instead of {current.median_ms:.1f} ms on {current.candidate}" if current else ""
+        with self._lock:
+            self._ready[label] = (f"{best.candidate}: {best.median_ms:.1f} ms{before}", engines)
+
+    def close(self) -> None:
+        """End the timing; engines that nobody took are closed. Safe to call twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            ready, self._ready = self._ready, {}
+        for _, engines in ready.values():
+            for engine in engines.values():
+                engine.close()
