@@ -13,7 +13,7 @@ from memedge_engines.manifest import Crop, Preprocess, Resize
 if TYPE_CHECKING:
     from .frame import FrameModel
 
-__all__ = ["ModelEntry", "entry", "frame_preset", "names", "register"]
+__all__ = ["ModelEntry", "entry", "frame_preset", "input_size", "names", "register", "squash_preset"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -59,6 +59,18 @@ def frame_preset(resize: int, crop: int) -> Preprocess:
         color="rgb",
         resize=Resize(rule="short_side", size=resize),
         crop=Crop(rule="center", size=(crop, crop)),
+        scale=1 / 255,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def squash_preset(height: int, width: int) -> Preprocess:
+    """RGB in 0..1, resized to exactly ``height`` x ``width`` without a crop, ImageNet normalisation."""
+    return Preprocess(
+        color="rgb",
+        resize=Resize(rule="exact", size=(height, width)),
+        crop=Crop(rule="none"),
         scale=1 / 255,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
