@@ -108,7 +108,10 @@ class Lane:
         self.seen = self.scored = 0
         self._rolling_sum = 0.0
         self._rolling_count = 0
-        self._static = needs_several(manifest)
+        # An identical frame may reuse its score where the score depends on that frame alone and every frame is scored.
+        every_frame = options.rate_hz is None and all(node.period_s == 0 for node in manifest.nodes)
+        self._may_reuse = every_frame and not needs_several(manifest)
+        self._previous_scored = False
         self._untrained = manifest.untrained
         self._stream = f"{source}#{label}#{id(self)}"
         self._last_outputs: Outputs | None = None
@@ -127,10 +130,11 @@ class Lane:
 
     def offer(self, frame: Frame, flags: tuple[str, ...], identical: bool) -> Pending:
         """Submit a frame if a node or window wants it. ``identical``: to the frame before, bit for bit."""
-        if identical and not self._static and self._last_outputs is not None and self.primary.last is not None:
+        if identical and self._may_reuse and self._previous_scored:
             return Pending(frame, flags, reuse=True)
         executor = self.scorer.executor
-        if not executor.wants(self._stream, frame.pts_s, frame.duration_s, frame.index):
+        self._previous_scored = executor.wants(self._stream, frame.pts_s, frame.duration_s, frame.index)
+        if not self._previous_scored:
             return Pending(frame, flags, reason="not_due")
         return Pending(frame, flags, ticket=executor.submit([(self._stream, frame)]))
 

@@ -16,7 +16,7 @@ from typing import Any
 from memedge_engines.frame import Frame
 
 from .content import ContentWatch
-from .errors import UsageError
+from .errors import MemedgeError, UsageError
 from .lane import Lane, LaneOptions, Pending
 from .mailbox import Reader
 from .reading import Reading
@@ -161,7 +161,11 @@ class Loop:
         try:
             while not self._stop.is_set():
                 begin = time.perf_counter()
-                frame = reader.take(_POLL_S)
+                try:
+                    frame = reader.take(_POLL_S)
+                except MemedgeError:
+                    yield from self._complete(waiting, meter, reader)
+                    raise
                 if frame is None:
                     if reader.ended:
                         break
