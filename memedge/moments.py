@@ -84,7 +84,7 @@ class Moments:
             return False
         candidate = Candidate(time_s, score)
         if take is not None:
-            if not self._may_be_chosen(candidate):
+            if not (self._open is not None and self._open.payload is not None) and not self._may_be_chosen(candidate):
                 # Nothing of it is needed; it still is its cell's best, which decides what the cell stands for.
                 self._open = candidate
                 return False

@@ -70,6 +70,7 @@ class Rolling:
         self._scored: float | None = None  # newest scored frame
         self._last: float | None = None
         self._holes = 0.0  # seconds without frames since the newest scored one
+        self._unscored = 0  # frames since then
         self._frame_steps: deque[float] = deque(maxlen=_RECENT)
         self._score_steps: deque[float] = deque(maxlen=_RECENT)
 
@@ -97,7 +98,9 @@ class Rolling:
             if step > 2 * usual + _EDGE_S:
                 self._holes += step - usual
         self._frame, self._interval = time_s, interval_s
-        if score is not None:
+        if score is None:
+            self._unscored += 1
+        else:
             self._add_score(time_s, float(score), interval_s)
         self._expire(time_s)
 
@@ -109,9 +112,9 @@ class Rolling:
             cover = step - self._holes
             if not self._holes:
                 self._score_steps.append(step)
-            if cover > 2 * self._score_interval(interval_s) + _EDGE_S:
+            if self._unscored and cover > 2 * self._score_interval(interval_s) + _EDGE_S:
                 cover = self._score_interval(interval_s)
-        self._scored, self._last, self._holes = time_s, score, 0.0
+        self._scored, self._last, self._holes, self._unscored = time_s, score, 0.0, 0
         if self._times and math.floor(time_s / self._width) == math.floor(self._times[-1] / self._width):
             self._times[-1] = time_s
             self._sums[-1] += score
@@ -202,7 +205,8 @@ class Rolling:
             "window_s": self.window_s,
             "aggregate": self.aggregate,
             "entries": [list(e) for e in zip(self._times, self._sums, self._counts, self._covers, strict=True)],
-            "clock": [self._start, self._frame, self._interval, self._scored, self._last, self._holes],
+            "clock": [self._start, self._frame, self._interval, self._scored, self._last],
+            "since_scored": [self._holes, self._unscored],
             "frame_steps": list(self._frame_steps),
             "score_steps": list(self._score_steps),
         }
@@ -224,7 +228,8 @@ class Rolling:
             self._sums.append(float(total))
             self._counts.append(int(count))
             self._covers.append(float(cover))
-        self._start, self._frame, self._interval, self._scored, self._last, self._holes = state["clock"]
+        self._start, self._frame, self._interval, self._scored, self._last = state["clock"]
+        self._holes, self._unscored = state["since_scored"]
         self._frame_steps.extend(state["frame_steps"])
         self._score_steps.extend(state["score_steps"])
 
