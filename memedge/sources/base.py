@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -67,9 +67,24 @@ class SourceInfo:
 
 
 class Source(ABC):
-    """An opened or openable source. ``open`` connects; ``frames`` may be iterated once; ``close`` is safe to call
-    twice,
-    from another thread too, and ends a blocked ``frames``."""
+    """An opened or openable source.
+
+    ``open`` connects; ``frames`` may be iterated once; ``close`` is safe to call twice, from another thread too, and
+    ends a blocked ``frames``.
+
+    Attributes:
+        on_status: called with one line when something happens that a person should know (a connection lost, an attempt
+            to reconnect), from any thread; none to say nothing. Lines never hold credentials.
+        dropped: frames that the source itself had to throw away because nobody took them.
+    """
+
+    on_status: Callable[[str], None] | None = None
+    dropped: int = 0
+
+    def tell(self, line: str) -> None:
+        """Hand a line of status to ``on_status``."""
+        if self.on_status is not None:
+            self.on_status(line)
 
     @abstractmethod
     def open(self) -> SourceInfo:
@@ -83,8 +98,12 @@ class Source(ABC):
     def frames(self) -> Iterator[Frame]:
         """The frames in order of time; each is owned by whoever takes it.
 
-        ``pts_s`` of a file counts from its first frame; ``duration_s`` is exact (time to the next frame) for files.
-        A frame that the decoder reports as damaged carries the flag ``corrupt``.
+        ``pts_s`` counts from the first frame of the file (with ``from_s``, too: file time) or of the first
+        connection; a live source's runs on the monotonic clock and keeps rising across reconnections. It always
+        rises. ``duration_s`` is exact (time to the next frame) for files, the nominal interval for live sources.
+        Flags: ``corrupt`` (the decoder reports damage), ``reconnected`` (first frame after a loss), ``time_repaired``
+        (the container's time did not rise), ``truncated`` (last frame of a file that ends early), ``mirrored``,
+        ``rotation_rounded``.
 
         Raises:
             SourceLost: a live source stopped delivering and cannot be reconnected.

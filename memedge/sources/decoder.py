@@ -1,0 +1,212 @@
+"""Decoder: one video stream of an opened container, frame by frame, with damage reported instead of raised."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SourceError
+from .convert import StreamFacts, quarter_turns
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_OUTPUT_CORRUPT = 1 << 3  # AV_CODEC_FLAG_OUTPUT_CORRUPT
+_LOW_DELAY = 1 << 19  # AV_CODEC_FLAG_LOW_DELAY
+_DEFAULT_INTERVAL_S = 1 / 25
+
+
+class Decoder:
+    """Decodes the first video stream of a container that is not a cover picture.
+
+    Args:
+        container: opened; closed by :meth:`close`.
+        label: what messages call it.
+        live: decode without delay (no frame threads) and raise read errors; otherwise a read error ends the stream.
+        camera: raw camera pictures have BT.601's colours unless they say otherwise.
+        pixel_limit: larger pictures are refused from the header.
+
+    Attributes:
+        broken: the container ended with a read error.
+        time_base, nominal_s: seconds per unit of ``pts``; nominal interval between frames.
+
+    Raises:
+        SourceError: no video stream, or pictures above the limit.
+    """
+
+    def __init__(
+        self, container: InputContainer, label: str, *, live: bool = False, camera: bool = False, pixel_limit: int
+    ) -> None:
+        self.container = container
+        self.label = label
+        self.broken = False
+        self._live = live
+        self._pending: deque[av.VideoFrame] = deque()
+        self._packets: Iterator[Any] | None = None
+        self._damaged = False
+        self._ended = False
+        stream = video_stream(container)
+        if stream is None:
+            kinds = " and ".join(sorted({str(s.type) for s in container.streams})) or "nothing"
+            raise SourceError(f"{label}: no video in it, only {kinds}; expected a video stream")
+        self.stream = stream
+        context = stream.codec_context
+        if context.width * context.height > pixel_limit:
+            raise SourceError(
+                f"{label}: pictures of {context.width}x{context.height} pixels; the limit is {pixel_limit} pixels"
+            )
+        stream.thread_type = "SLICE" if live else "AUTO"
+        # A file's damaged frames are delivered (and flagged); a live stream starts at its first key frame.
+        context.flags = int(context.flags) | (_LOW_DELAY if live else _OUTPUT_CORRUPT)
+        self.time_base: Fraction = stream.time_base or Fraction(1, 1000)
+        rate = stream.guessed_rate or stream.average_rate
+        self.fps: float | None = float(rate) if rate and 0 < rate <= 1000 else None
+        self.nominal_s = 1 / self.fps if self.fps else _DEFAULT_INTERVAL_S
+        self.facts = StreamFacts(
+            codec=context.name,
+            colorspace=int(context.colorspace),
+            color_range=int(context.color_range),
+            camera=camera,
+            rotation=_stream_rotation(stream),
+        )
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length of the stream as its header tells it, or none."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        return self.container.duration / 1e6 if self.container.duration and self.container.duration > 0 else None
+
+    @property
+    def header_frames(self) -> int | None:
+        """Number of frames as the header tells it, or none."""
+        return self.stream.frames or None
+
+    def read(self) -> tuple[av.VideoFrame, tuple[str, ...]] | None:
+        """The next frame in order of presentation with the flags that packets before it earned; none at the end.
+
+        Raises:
+            av.error.FFmpegError: a live container cannot be read any more.
+        """
+        import av.error
+
+        while not self._pending:
+            if self._ended:
+                return None
+            if self._packets is None:
+                self._packets = self.container.demux(self.stream)
+            try:
+                packet = next(self._packets, None)
+            except av.error.FFmpegError:
+                if self._live:
+                    raise
+                self.broken = True
+                packet = None
+            if packet is None:
+                self._ended = True
+                if self.broken:
+                    self._decode(None)
+                continue
+            self._damaged = self._damaged or bool(packet.is_corrupt)
+            self._decode(packet)
+        flags = ("corrupt",) if self._damaged and not self._pending[0].is_corrupt else ()
+        self._damaged = False
+        return self._pending.popleft(), flags
+
+    def _decode(self, packet: Any) -> None:
+        import av.error
+
+        try:
+            for frame in self.stream.decode(packet):
+                # Decoders leave pictures without planes behind in rare cases of damage; these are not frames.
+                if frame.width > 0 and frame.height > 0 and len(frame.planes):
+                    self._pending.append(frame)
+        except EOFError:
+            pass
+        except av.error.FFmpegError:
+            self._damaged = True
+
+    def seek(self, pts: int) -> None:
+        """Go on from the key frame at or before ``pts``. Raises av.error.FFmpegError where that cannot be done."""
+        self.container.seek(pts, stream=self.stream, backward=True)
+        self._pending.clear()
+        self._packets = None
+        self._ended = self._damaged = self.broken = False
+
+    def close(self) -> None:
+        """Close the container; safe to call twice."""
+        self._pending.clear()
+        self._packets = None
+        self._ended = True
+        self.container.close()
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not an attached (cover) picture."""
+    for stream in container.streams.video:
+        if "attached_pic" not in str(getattr(stream.disposition, "name", stream.disposition) or ""):
+            return stream
+    return None
+
+
+def _stream_rotation(stream: VideoStream) -> int:
+    """Quarter turns from the stream itself: only FFmpeg before version 5 leaves them there and not on the frames."""
+    turn = stream.metadata.get("rotate", "")
+    if turn.lstrip("-").isdigit():
+        return round(int(turn) / 90) % 4 * 90
+    side_data: Any = getattr(stream, "side_data", None)
+    if isinstance(side_data, dict) and isinstance(side_data.get("DISPLAYMATRIX"), bytes):
+        return quarter_turns(side_data["DISPLAYMATRIX"])[0]
+    return 0
+
+
+def reason(error: BaseException) -> str:
+    """Why FFmpeg failed, in words and without the address (which may hold credentials)."""
+    text = getattr(error, "strerror", None) or type(error).__name__
+    return "no answer in time" if "Immediate exit" in str(text) else str(text)
+
+
+def check_file(path: Path, label: str) -> None:
+    """Refuse what is no readable file before FFmpeg sees it. Raises SourceError."""
+    try:
+        if path.is_dir():
+            raise SourceError(f"{label}: a folder; expected a file")
+        with path.open("rb") as file:
+            if not file.read(1) and path.is_file():
+                raise SourceError(f"{label}: the file is empty; expected a video or a picture")
+    except FileNotFoundError:
+        raise SourceError(f"{label}: no such file") from None
+    except PermissionError:
+        raise SourceError(f"{label}: not readable by this user", fix=f"chmod +r '{label}'") from None
+    except OSError as error:
+        raise SourceError(f"{label}: cannot be read: {error.strerror or error}") from None
+
+
+def unreadable(path: Path | None, label: str, error: BaseException) -> SourceError:
+    """What to say of data that FFmpeg refuses: a recording cut off, text, or something else."""
+    import av.error
+
+    if not isinstance(error, av.error.InvalidDataError):
+        return SourceError(f"{label}: cannot be read: {reason(error)}")
+    head = b""
+    if path is not None:
+        try:
+            with path.open("rb") as file:
+                head = file.read(512)
+        except OSError:
+            head = b""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
+        return SourceError(
+            f"{label}: an mp4 or mov file without its index: the recording or the copy was cut off",
+            fix="copy it again; record in fragmented mp4, mkv or ts, which survive a cut",
+        )
+    if head and all(byte >= 9 for byte in head) and head.isascii():
+        return SourceError(
+            f"{label}: text, not a video; expected a container or picture that FFmpeg or Pillow can read"
+        )
+    return SourceError(f"{label}: not a video that FFmpeg can read, or damaged from its start")
