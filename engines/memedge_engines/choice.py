@@ -123,7 +123,7 @@ def first(
         try:
             engines = open_engines(bundle, candidate, wanted)
         except EngineError as error:
-            skipped.append(Skipped(candidate, error.message, error.fix))
+            skipped.append(Skipped(candidate, bare(candidate, error), error.fix))
             errors.append(error)
             continue
         return Choice(candidate, engines, tuple(skipped), candidate == known)
@@ -213,7 +213,7 @@ def tuning(
                 try:
                     contestant = _enter(bundle, frames, candidate, wanted)
                 except EngineError as error:
-                    failed.append(Timing(candidate, reason=error.message, fix=error.fix))
+                    failed.append(Timing(candidate, reason=bare(candidate, error), fix=error.fix))
                     continue
                 running[str(candidate)], by_name[str(candidate)] = contestant, candidate
                 break
@@ -224,7 +224,7 @@ def tuning(
             if one.error is None:
                 timed.append(Timing(by_name[name], one.median_ms(), one.p90_ms(), len(one.seconds)))
             else:
-                failed.append(Timing(by_name[name], reason=one.error.message, fix=one.error.fix))
+                failed.append(Timing(by_name[name], reason=bare(by_name[name], one.error), fix=one.error.fix))
     finally:
         for contestant in running.values():
             contestant.close()
@@ -261,6 +261,11 @@ def library_versions(names: Iterable[str] | None = None) -> dict[str, str]:
             except importlib.metadata.PackageNotFoundError:
                 continue
     return found
+
+
+def bare(candidate: Candidate, error: EngineError) -> str:
+    """An error's message without the engine's name, for lines that begin with it."""
+    return error.message.removeprefix(f"engine {candidate.backend}: ")
 
 
 def _key(bundle: Bundle, precision: str, options: EngineOptions) -> dict[str, Any]:

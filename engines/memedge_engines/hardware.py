@@ -10,12 +10,6 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-# Instruction sets that decide how fast or how exact inference is.
-_FEATURES = (
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
-    "amx_bf16", "neon", "asimd", "asimddp", "i8mm", "bf16", "fphp", "asimdhp", "sve",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -51,13 +45,6 @@ def board() -> str:
     return _read("/proc/device-tree/model")
 
 
-@functools.cache
-def cpu_features() -> tuple[str, ...]:
-    """Instruction sets that matter to inference, under Linux's names (``asimddp`` is Arm's dot product)."""
-    flags = set((_cpuinfo("flags") or _cpuinfo("features")).split())
-    return tuple(name for name in _FEATURES if name in flags)
-
-
 def usable_cpus() -> int:
     """Logical CPUs that this process may run on: its affinity, cut by a container's quota."""
     try:
@@ -78,14 +65,6 @@ def usable_cores() -> int:
         return usable_cpus()
     cores = {_read(f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list") or str(n) for n in mine}
     return max(1, min(len(cores), usable_cpus()))
-
-
-def memory_bytes() -> int:
-    """Physical memory in bytes, 0 where unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 def jetpack() -> str:

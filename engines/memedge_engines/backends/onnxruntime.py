@@ -41,7 +41,7 @@ def session_options(threads: int) -> Any:
     options.log_severity_level = 4  # errors arrive as exceptions; stderr stays the program's
     # Without VNNI, products of unsigned and signed int8 saturate in 16 bits, silently, unless this is set.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    # Threads that spin while they wait take the cores from decoding: with two of them, 38 ms of CPU time a frame instead
+    # Threads that spin while they wait take the cores from decoding: with two, 38 ms of CPU time a frame instead
     # of 17 at the same latency (a chain of 16 convolutions, with pauses of 20 ms).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
