@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ class Decoder:
 
     Attributes:
         broken: the container ended with a read error.
+        on_packet: called after every packet; may raise to leave :meth:`read`.
         time_base, nominal_s: seconds per unit of ``pts``; nominal interval between frames.
 
     Raises:
@@ -45,7 +46,8 @@ class Decoder:
         self.container = container
         self.label = label
         self.broken = False
-        self._live = live
+        self.live = live
+        self.on_packet: Callable[[], None] | None = None
         self._pending: deque[av.VideoFrame] = deque()
         self._packets: Iterator[Any] | None = None
         self._damaged = False
@@ -103,7 +105,7 @@ class Decoder:
             try:
                 packet = next(self._packets, None)
             except av.error.FFmpegError:
-                if self._live:
+                if self.live:
                     raise
                 self.broken = True
                 packet = None
@@ -112,6 +114,8 @@ class Decoder:
                 if self.broken:
                     self._decode(None)
                 continue
+            if self.on_packet is not None:
+                self.on_packet()
             self._damaged = self._damaged or bool(packet.is_corrupt)
             self._decode(packet)
         flags = ("corrupt",) if self._damaged and not self._pending[0].is_corrupt else ()
