@@ -267,7 +267,7 @@ def _problems(version: Callable[[str], str] = _version) -> list[tuple[str, str]]
             (
                 f"onnxruntime {version('onnxruntime')} and onnxruntime-gpu {version('onnxruntime-gpu')} are both "
                 f"installed; they write the same files, and the one installed last is used ({_providers()})",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu, or onnxruntime without a GPU",
+                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu (no GPU: onnxruntime)",
             )
         )
     several = [name for name in _OPENCV if version(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +96,8 @@ class VerifyReport:
             "golden_frames": self.frames,
             "preprocess": {
                 "passed": self.preprocess_passed,
-                "max_levels": self.preprocess.largest,
-                "mean_levels": self.preprocess.mean,
+                "max_levels": _finite(self.preprocess.largest),
+                "mean_levels": _finite(self.preprocess.mean),
                 "tolerance_levels": self.preprocess_tolerance,
             },
             "engines": [
@@ -108,7 +109,7 @@ class VerifyReport:
                     "reason": row.reason or None,
                     "fix": row.fix,
                     "targets": {
-                        s.target: {"max_difference": s.largest, "tolerance": s.tolerance, "passed": s.passed}
+                        s.target: {"max_difference": _finite(s.largest), "tolerance": s.tolerance, "passed": s.passed}
                         for s in row.scores
                     },
                 }
@@ -152,6 +153,11 @@ def verify(bundle: Bundle, engine: str | None = None, progress: Progress | None 
         preprocess_tolerance=bundle.manifest.golden.preprocess_tolerance,
         rows=tuple(rows),
     )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a difference that is not a number is null."""
+    return value if math.isfinite(value) else None
 
 
 def _candidates(bundle: Bundle, engine: str | None) -> list[Candidate]:

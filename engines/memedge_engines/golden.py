@@ -105,8 +105,6 @@ def read(bundle: Bundle) -> GoldenFrames:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise BundleError(f"{where} is not a golden file: {error}", fix="export the bundle again") from None
     count = manifest.golden.frames
-    if count < 1:
-        raise BundleError(f"golden.frames is {count}; expected at least 1")
 
     def take(name: str, dtype: str, check: Callable[[tuple[int, ...]], bool], expected: str) -> NDArray[Any]:
         array = arrays.get(name)

@@ -249,7 +249,7 @@ def decode(data: bytes) -> Manifest:
     """
     try:
         head = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BundleError(f"manifest.json is not JSON: {error}") from None
     version = head.get("schema") if isinstance(head, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):

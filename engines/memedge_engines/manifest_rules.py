@@ -36,6 +36,11 @@ def check(manifest: Manifest) -> None:
         _check_file(entry, "manifest")
     if "fp32" not in manifest.golden.tolerance:
         raise BundleError("golden.tolerance has no entry for fp32")
+    if manifest.golden.frames < 1:
+        raise BundleError(f"golden.frames is {manifest.golden.frames}; expected at least 1")
+    for name, value in [*manifest.golden.tolerance.items(), ("preprocess", manifest.golden.preprocess_tolerance)]:
+        if not (math.isfinite(value) and value >= 0):
+            raise BundleError(f"golden: tolerance {value} of {name}; expected 0 or more")
 
 
 def _check_node(node: Node, names: set[str], outputs: set[str]) -> None:

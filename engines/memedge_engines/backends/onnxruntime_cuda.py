@@ -26,13 +26,17 @@ _SHAPES = 8
 
 
 class CudaEngine(Engine):
-    """A session with inputs copied into device buffers that are kept per shape (at most 8 shapes)."""
+    """A session with inputs copied into device buffers that are kept per shape (at most 8 shapes).
 
-    def __init__(self, session: Any, lowering: str) -> None:
+    ``device``: where buffers lie; ``cpu`` runs the same binding without a GPU, for tests.
+    """
+
+    def __init__(self, session: Any, lowering: str, device: str = "cuda") -> None:
         super().__init__(
             "onnxruntime-cuda", lowering, specs(session.get_inputs(), "input"), specs(session.get_outputs(), "output")
         )
         self._session = session
+        self._device = device
         self._buffers: OrderedDict[tuple[object, ...], dict[str, Any]] = OrderedDict()
 
     def _device_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -41,7 +45,9 @@ class CudaEngine(Engine):
         key = tuple((spec.name, inputs[spec.name].shape) for spec in self.inputs)
         held = self._buffers.get(key)
         if held is None:
-            held = {n: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(a), "cuda", 0) for n, a in inputs.items()}
+            held = {
+                n: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(a), self._device, 0) for n, a in inputs.items()
+            }
             self._buffers[key] = held
             if len(self._buffers) > _SHAPES:
                 self._buffers.popitem(last=False)
@@ -57,7 +63,7 @@ class CudaEngine(Engine):
             for name, value in self._device_inputs(inputs).items():
                 binding.bind_ortvalue_input(name, value)
             for spec in self.outputs:
-                binding.bind_output(spec.name, "cuda", 0)
+                binding.bind_output(spec.name, self._device, 0)
             self._session.run_with_iobinding(binding)
             results = binding.copy_outputs_to_cpu()
         except Exception as error:

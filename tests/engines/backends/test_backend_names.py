@@ -1,0 +1,62 @@
+"""Finding back ends by name, and what is said when there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from memedge_engines import backends
+from memedge_engines.backends.base import Backend
+from memedge_engines.errors import EngineError
+
+
+def test_names_in_order_of_preference() -> None:
+    names = backends.names()
+    assert set(names) >= {"onnxruntime", "onnxruntime-cuda", "openvino"}
+    assert names.index("onnxruntime-cuda") < names.index("onnxruntime") < names.index("openvino")
+    assert "synthetic" not in names
+    assert "base" not in names
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-cuda", "openvino", "synthetic"])
+def test_each_is_found_and_names_itself(name: str) -> None:
+    backend = backends.get(name)
+    assert isinstance(backend, Backend)
+    assert backend.name == name
+    assert "fp32" in backend.lowerings
+
+
+def test_a_slip_is_recognised() -> None:
+    with pytest.raises(EngineError, match=r"no engine 'openvin'; did you mean 'openvino'\?") as caught:
+        backends.get("openvin")
+    assert caught.value.fix == "memedge doctor"
+
+
+@pytest.mark.parametrize("name", ["", "base", "os", "../x", "xyzzy", "onnxruntime_cuda.x"])
+def test_what_is_no_engine_is_an_error_that_lists_them(name: str) -> None:
+    with pytest.raises(EngineError, match=r"There are .*onnxruntime.*openvino"):
+        backends.get(name)
+
+
+class _Point:
+    """An entry point of another package."""
+
+    name, value = "foreign", "foreign.module:THING"
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+
+    def load(self) -> object:
+        return self._thing
+
+
+def test_entry_points_add_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = backends.get("synthetic")
+    monkeypatch.setattr(backends, "entry_points", lambda group: [_Point(foreign)] if group == "memedge.backends" else [])
+    assert "foreign" in backends.names()
+    assert backends.get("foreign") is foreign
+
+
+def test_entry_point_that_is_no_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "entry_points", lambda group: [_Point("text")])
+    with pytest.raises(EngineError, match=r"entry point foreign\.module:THING gives no back end"):
+        backends.get("foreign")
