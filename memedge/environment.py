@@ -1,7 +1,7 @@
 """What a machine is: processor, clocks, libraries, load, temperature and power, as far as they can be read.
 
-Everything is read from files of the system and from package metadata; no library is imported and nothing is changed. What
-cannot be read is none, never a guess.
+Everything is read from files of the system and from package metadata; no library is imported and nothing is changed.
+What cannot be read is none, never a guess.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Clocks(msgspec.Struct, frozen=True):
 
 
 class CpuTimes(msgspec.Struct, frozen=True):
-    """Processor seconds since the machine started, over all processors: ``busy``, of it ``stolen`` by the hypervisor."""
+    """Processor seconds since the machine started, over all processors; ``stolen`` is part of ``busy``."""
 
     busy: float
     stolen: float

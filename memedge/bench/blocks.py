@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memedge_engines import golden
 from memedge_engines.frame import Frame
+from memedge_engines.timing import Contestant
 
 from ..content import ContentWatch
 from ..errors import SourceError
@@ -89,8 +91,8 @@ class Measurer:
         return sink
 
     def frame_by_frame(self, source: Source, count: int, warmup: int, samples: Samples) -> float:
-        """Score ``count`` frames after ``warmup`` uncounted ones, each from decoding to its written reading before the next
-        begins; adds to ``samples``. Returns the median inference in milliseconds.
+        """Score ``count`` frames after ``warmup`` uncounted ones, each from decoding to its written reading before
+        the next begins; adds to ``samples``. Returns the median inference in milliseconds.
 
         Every frame is inferred, also one that repeats the one before.
         """
@@ -112,7 +114,7 @@ class Measurer:
                 begin = time.perf_counter()
                 frame = next(frames, None)
                 if frame is None:
-                    raise SourceError(f"'{info.label}' ended after {number} frames; {warmup + count} were to be measured")
+                    raise SourceError(f"'{info.label}' ended after {number} of {warmup + count} frames")
                 decoded = time.perf_counter()
                 stages = self._score(frame, lane, sink, watch, info)
                 done = time.perf_counter()
@@ -174,6 +176,18 @@ class Measurer:
     def _sink_for_loop(self) -> Sink:
         return JsonlSink(str(self._folder / "readings.jsonl"))
 
+    def engine_alone(self, count: int) -> float:
+        """Processor milliseconds of the process for one inference of all graph nodes, over ``count`` of them."""
+        frames = golden.read(self.scorer.bundle)
+        contestant = Contestant(
+            self.scorer.bundle, frames, self.scorer.choice.candidate.lowering, self.scorer.choice.engines
+        )
+        contestant.run(timed=False)
+        cpu = time.process_time()
+        for _ in range(count):
+            contestant.run(timed=False)
+        return (time.process_time() - cpu) * 1e3 / count
+
     def paced(self, source: Source, seconds: float, warmup: int, samples: Samples) -> Stretch:
         """Score a live source for ``seconds`` at its own pace, newest frame first, as ``memedge run`` does.
 
@@ -223,6 +237,23 @@ class Measurer:
         if not stretch.frames:
             raise SourceError(f"'{info.label}' delivered too few frames to measure; {number} were scored")
         return stretch
+
+
+def decode_alone(source: Source, count: int, warmup: int) -> tuple[float, float]:
+    """Decode ``count`` frames and nothing else, after ``warmup`` uncounted ones: milliseconds and processor milliseconds
+    a frame. The decoder's own threads work ahead, so single frames say nothing."""
+    source.open()
+    frames = source.frames()
+    cpu = begin = 0.0
+    try:
+        for number in range(warmup + count):
+            if number == warmup:
+                cpu, begin = time.process_time(), time.perf_counter()
+            next(frames).release()
+        return (time.perf_counter() - begin) * 1e3 / count, (time.process_time() - cpu) * 1e3 / count
+    finally:
+        end(frames)
+        source.close()
 
 
 def _exactly(readings: Iterator[Reading], count: int, what: str) -> Iterator[Reading]:

@@ -48,21 +48,21 @@ def answer(request: Request) -> Start:
     """What :func:`measure` asks for, in this process."""
     from memedge_engines.backends.base import EngineOptions
     from memedge_engines.bundle import Bundle
+    from memedge_engines.choice import Candidate
 
     from ..environment import peak_memory_mb
     from ..loop import Loop
     from ..sources import open_source
-    from .combinations import open_fixed
-    from .feeds import Looped, end, prepare
+    from .combinations import FixedScorer
+    from .feeds import Looped, end, noise
 
     before = time.monotonic_ns()
     options = EngineOptions(threads=request.threads, bf16=request.bf16)
-    scorer = open_fixed(Bundle.open(request.bundle), request.engine, request.lowering, options)
+    scorer = FixedScorer(Bundle.open(request.bundle), Candidate(request.engine, request.lowering), options)
     opened = time.monotonic_ns()
     with scorer:
         uri = request.source
-        # Three frames suffice here: rendering more would count as start-up.
-        source = prepare(count=3) if uri is None else Looped(lambda: open_source(uri))
+        source = noise() if uri is None else Looped(lambda: open_source(uri))
         readings = Loop(source, {"bundle": scorer}).readings()
         first = 0
         for _ in range(request.frames):

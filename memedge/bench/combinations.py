@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memedge_engines import backends
-from memedge_engines.backends.base import Engine, EngineOptions
+from memedge_engines import backends, choice
+from memedge_engines.backends.base import EngineOptions
 from memedge_engines.bundle import Bundle
+from memedge_engines.choice import Candidate, Choice
 from memedge_engines.executor import Executor
 from memedge_engines.host_executor import HostExecutor
-from memedge_engines.manifest import PRECISION_OF, Manifest
+from memedge_engines.manifest import PRECISION_OF
 
 from ..errors import EngineError, MemedgeError, UsageError
 from ..scorer import Scorer
 from .report import Skipped
 
 PRECISIONS = ("auto", "all", "fp32", "fp16", "int8")
+Tell = Callable[[str], None]
 
 
 class FixedScorer(Scorer):
-    """A Scorer on engines that were chosen already, lowering by lowering; nothing is picked or remembered."""
+    """A Scorer on exactly one candidate; nothing is picked or remembered.
 
-    def __init__(self, bundle: Bundle, engines: dict[str, Engine], options: EngineOptions) -> None:
+    Raises:
+        EngineError: the engine does not run this lowering, or the library refuses it.
+        BackendUnavailable: the engine cannot be used here.
+    """
+
+    def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions | None = None) -> None:
         self.bundle = bundle
-        self.max_batch = options.max_batch
-        self.options = options
-        self.executor: Executor = HostExecutor(bundle, engines, max_batch=options.max_batch)
-        self._ready(bundle.manifest)
-
-    def _ready(self, _manifest: Manifest) -> None:
-        import threading
-
+        self.options = options or EngineOptions()
+        self.max_batch = self.options.max_batch
+        self.choice = Choice(candidate, choice.open_engines(bundle, candidate, self.options))
+        self.executor: Executor = HostExecutor(bundle, self.choice.engines, max_batch=self.max_batch)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -44,55 +48,66 @@ class Combination:
 
     Attributes:
         name: what readings and tables call the bundle.
-        label: ``name, engine precision``.
+        precision: what the engine computes in, as it says itself once opened.
         open_ms: how long opening took, once opened.
     """
 
     bundle: Bundle
     name: str
-    engine: str
-    lowering: str
+    candidate: Candidate
     options: EngineOptions = field(default_factory=EngineOptions)
+    precision: str = ""
     open_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.precision = self.precision or self.candidate.precision
+
     @property
-    def precision(self) -> str:
-        """``fp32``, ``fp16`` or ``int8``; ``bf16`` only by explicit option."""
-        return "bf16" if self.options.bf16 and self.engine == "openvino" else PRECISION_OF[self.lowering]
+    def engine(self) -> str:
+        """The back end's name."""
+        return self.candidate.backend
+
+    @property
+    def lowering(self) -> str:
+        """The file of each node that runs."""
+        return self.candidate.lowering
 
     @property
     def label(self) -> str:
-        """What tables call it."""
-        detail = f" ({self.lowering})" if self.lowering.startswith("trt-") and self.precision == "int8" else ""
+        """``name, engine precision``; the lowering where the precision does not tell it."""
+        detail = " (trt-int8)" if self.lowering == "trt-int8" else ""
         return f"{self.name}, {self.engine} {self.precision}{detail}"
 
     def open(self) -> FixedScorer:
         """Open it; EngineError or BackendUnavailable where that is not possible."""
         begin = time.perf_counter()
-        scorer = open_fixed(self.bundle, self.engine, self.lowering, self.options)
+        scorer = FixedScorer(self.bundle, self.candidate, self.options)
         self.open_ms = (time.perf_counter() - begin) * 1e3
+        self.precision = scorer.precision or self.precision
         return scorer
 
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Result that name this combination."""
+        manifest = self.bundle.manifest
+        return {
+            "label": self.label,
+            "bundle": self.name,
+            "model": manifest.provenance.model,
+            "untrained": manifest.untrained,
+            "bundle_hash": self.bundle.hash,
+            "engine": self.engine,
+            "precision": self.precision,
+            "lowering": self.lowering,
+        }
 
-def open_fixed(bundle: Bundle, engine: str, lowering: str, options: EngineOptions | None = None) -> FixedScorer:
-    """A Scorer on exactly this engine and lowering.
 
-    Raises:
-        EngineError: the engine does not run this lowering, or the library refuses it.
-        BackendUnavailable: the engine cannot be used here.
-    """
-    backend = backends.get(engine)
-    opened: dict[str, Engine] = {}
-    wanted = options or EngineOptions()
-    try:
-        for node in bundle.manifest.nodes:
-            if node.kind == "graph":
-                opened[node.name] = backend.open(bundle, node, lowering, wanted)
-        return FixedScorer(bundle, opened, wanted)
-    except BaseException:
-        for one in opened.values():
-            one.close()
-        raise
+@dataclass
+class Plan:
+    """What to measure, what of it cannot be, and what ``auto`` takes for each bundle where that was found out."""
+
+    combinations: list[Combination] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    auto: dict[str, str] = field(default_factory=dict)
 
 
 def plan(
@@ -100,43 +115,44 @@ def plan(
     engines: str | Sequence[str] = "auto",
     precisions: str | Sequence[str] = "auto",
     options: EngineOptions | None = None,
-) -> tuple[list[Combination], list[Skipped]]:
-    """What to measure, and what of it cannot be.
+    tell: Tell = lambda text: None,
+) -> Plan:
+    """What to measure.
 
     Args:
         bundles: opened bundles.
-        engines: ``auto`` (the engine that a tuned ``auto`` takes), ``all``, or names, also separated by commas.
+        engines: ``auto`` (every usable engine is timed, the fastest is measured and remembered), ``all`` (timed and
+            remembered likewise, all are measured), or names, also separated by commas.
         precisions: ``auto``, ``all``, or names, also separated by commas.
+        tell: told what is being done.
 
     Raises:
         UsageError: an unknown precision.
         EngineError: an unknown engine, one named that cannot be used here, or nothing that could be measured.
     """
-    wanted_engines, wanted_precisions = _words(engines), _words(precisions)
-    for word in wanted_precisions:
+    wanted_engines, wanted = _words(engines), _words(precisions)
+    for word in wanted:
         if word not in PRECISIONS:
             raise UsageError(f"precision '{word}'; expected one of {', '.join(PRECISIONS)}")
-    chosen: list[Combination] = []
-    skipped: list[Skipped] = []
+    opened = options or EngineOptions()
+    made = Plan()
     for bundle, name in zip(bundles, _names(bundles), strict=True):
-        for engine, named in _engines(bundle, wanted_engines, wanted_precisions, options):
-            backend = backends.get(engine)
-            found = backend.availability()
-            if not found.usable:
-                if named:
-                    raise EngineError(f"engine {engine}: {found.reason}", fix=found.fix)
-                fix = f" (fix: {found.fix})" if found.fix else ""
-                skipped.append(Skipped(name, engine, f"{found.reason}{fix}"))
-                continue
-            lowerings = _lowerings(bundle, engine, wanted_precisions)
-            if not lowerings:
-                wanted = ", ".join(wanted_precisions)
-                skipped.append(Skipped(name, engine, f"the bundle has no lowering of precision {wanted} that it runs"))
-            chosen += [Combination(bundle, name, engine, lowering, options or EngineOptions()) for lowering in lowerings]
-    if not chosen:
-        reasons = "; ".join(f"{s.engine}: {s.reason}" for s in skipped)
-        raise EngineError(f"nothing can be measured: {reasons or 'no bundle was named'}", fix="memedge doctor")
-    return chosen, skipped
+        found: dict[Candidate, None] = {}
+        for word in wanted_engines:
+            if word == "auto":
+                found.update(dict.fromkeys(_auto(bundle, name, wanted, opened, made, tell)))
+            elif word == "all":
+                if {"auto", "all"} & set(wanted):
+                    _auto(bundle, name, ["auto"], opened, made, tell)
+                for engine in backends.names():
+                    found.update(dict.fromkeys(_of_engine(bundle, name, engine, wanted, made.skipped)))
+            else:
+                candidates = _of_engine(bundle, name, word, wanted, None)
+                found.update(dict.fromkeys(candidates))
+        made.combinations += [Combination(bundle, name, candidate, opened) for candidate in found]
+    if not made.combinations:
+        raise EngineError(f"nothing can be measured: {_reasons(made.skipped)}", fix="memedge doctor")
+    return made
 
 
 def _words(names: str | Sequence[str]) -> list[str]:
@@ -158,42 +174,60 @@ def _names(bundles: Sequence[Bundle]) -> list[str]:
     return names
 
 
-def _engines(
-    bundle: Bundle, wanted: Sequence[str], precisions: Sequence[str], options: EngineOptions | None
-) -> list[tuple[str, bool]]:
-    """(engine, named by the caller) in order, each once."""
-    found: dict[str, bool] = {}
-    for word in wanted:
-        if word == "all":
-            for name in backends.names():
-                found.setdefault(name, False)
-        elif word == "auto":
-            for precision in precisions:
-                found.setdefault(_auto(bundle, precision, options), False)
-        else:
-            backends.get(word)
-            found[word] = True
-    return list(found.items())
-
-
-def _auto(bundle: Bundle, precision: str, options: EngineOptions | None) -> str:
-    """The engine that ``auto`` takes here once every engine was timed."""
-    raise NotImplementedError
-
-
-def _lowerings(bundle: Bundle, engine: str, precisions: Sequence[str]) -> list[str]:
-    """The bundle's lowerings that an engine runs and the precisions ask for, the engine's preferred first."""
-    backend = backends.get(engine)
-    there = [lowering for lowering in backend.lowerings if lowering in bundle.lowerings()]
-    if "all" in precisions:
-        return there
-    found: dict[str, None] = {}
+def _auto(
+    bundle: Bundle, name: str, precisions: Sequence[str], options: EngineOptions, made: Plan, tell: Tell
+) -> list[Candidate]:
+    """For each precision the engine that ``auto`` takes here once every engine was timed."""
+    wanted: dict[str, None] = {}
     for precision in precisions:
-        if precision == "auto":
-            found.update(dict.fromkeys(there[:1]))
+        wanted.update(dict.fromkeys(_precisions_of(bundle) if precision == "all" else [precision]))
+    found = []
+    for precision in wanted:
+        timings = choice.tune(bundle, "auto", precision, options, progress=lambda text: tell(f"{name}: {text}"))
+        usable = [timing for timing in timings if timing.median_ms is not None]
+        if usable:
+            found.append(usable[0].candidate)
+            if precision == "auto":
+                made.auto[name] = str(usable[0].candidate)
         else:
-            found.update(dict.fromkeys([low for low in there if PRECISION_OF[low] == precision][:1]))
-    return list(found)
+            reasons = "; ".join(f"{timing.candidate}: {timing.reason}" for timing in timings)
+            made.skipped.append(Skipped(name, f"auto {precision}", reasons or "no engine runs it"))
+    return found
+
+
+def _precisions_of(bundle: Bundle) -> list[str]:
+    return list(dict.fromkeys(PRECISION_OF[lowering] for lowering in bundle.lowerings()))
+
+
+def _of_engine(
+    bundle: Bundle, name: str, engine: str, precisions: Sequence[str], skipped: list[Skipped] | None
+) -> list[Candidate]:
+    """What one engine runs of the wanted precisions. ``skipped`` none: it was named, what it cannot do is an error."""
+    backend = backends.get(engine)
+    found = backend.availability()
+    if not found.usable:
+        if skipped is None:
+            raise EngineError(f"engine {engine}: {found.reason}", fix=found.fix)
+        skipped.append(Skipped(name, engine, f"{found.reason}{f' (fix: {found.fix})' if found.fix else ''}"))
+        return []
+    if "all" in precisions:
+        there = [Candidate(engine, low) for low in backend.lowerings if low in bundle.lowerings()]
+        if there:
+            return there
+        precisions = ["auto"]
+    chosen: dict[Candidate, None] = {}
+    for precision in precisions:
+        try:
+            chosen[choice.candidates(bundle, engine, precision)[0]] = None
+        except EngineError as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(name, f"{engine} {precision}", str(error)))
+    return list(chosen)
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    return "; ".join(f"{s.engine}: {s.reason}" for s in skipped) or "no bundle was named"
 
 
 def opened(combinations: Sequence[Combination], skipped: list[Skipped]) -> list[tuple[Combination, FixedScorer]]:
@@ -214,20 +248,5 @@ def opened(combinations: Sequence[Combination], skipped: list[Skipped]) -> list[
             scorer.close()
         raise
     if not ready:
-        raise EngineError(f"nothing can be measured: {'; '.join(s.reason for s in skipped)}", fix="memedge doctor")
+        raise EngineError(f"nothing can be measured: {_reasons(skipped)}", fix="memedge doctor")
     return ready
-
-
-def info_of(combination: Combination) -> dict[str, Any]:
-    """The fields of a Result that name a combination."""
-    manifest = combination.bundle.manifest
-    return {
-        "label": combination.label,
-        "bundle": combination.name,
-        "model": manifest.provenance.model,
-        "untrained": manifest.untrained,
-        "bundle_hash": combination.bundle.hash,
-        "engine": combination.engine,
-        "precision": combination.precision,
-        "lowering": combination.lowering,
-    }

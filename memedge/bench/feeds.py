@@ -6,18 +6,20 @@ Each is a Source, so that a measurement runs the very loop that ``memedge run`` 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from memedge_engines.frame import Frame
+import numpy as np
 
-from ..errors import SourceError
+from memedge_engines.frame import Frame, PixelFormat
+
+from ..errors import SourceError, UsageError
 from ..sources import open_source
 from ..sources.base import Source, SourceInfo, SourceOptions
 
-PREPARED_URI = "test://"
+PREPARED_URI = "test://?size=1280x720&seconds=1"
 PREPARED_FRAMES = 24
 # Samples that one feed keeps: bounded whatever the length of a measurement.
 MOST_SAMPLES = 1_000_000
@@ -83,6 +85,22 @@ def prepare(uri: str = PREPARED_URI, count: int = PREPARED_FRAMES) -> Prepared:
     return Prepared(kept, replace(info, live=False, frames=None, duration_s=None))
 
 
+def noise(count: int = 3, width: int = 1280, height: int = 720) -> Prepared:
+    """Frames of noise, which cost next to nothing to make: for measuring a start-up."""
+    random = np.random.default_rng(0)
+    half = (height // 2, width // 2)
+    frames = [
+        Frame.from_planes(
+            [random.integers(0, 256, shape, np.uint8) for shape in ((height, width), half, half)],
+            PixelFormat.I420,
+            width,
+            height,
+        )
+        for _ in range(count)
+    ]
+    return Prepared(frames, SourceInfo(label="noise", kind="test", live=False, width=width, height=height, fps=30.0))
+
+
 def end(frames: Iterator[Frame]) -> None:
     """End an iteration before its end, where it is a generator."""
     close = getattr(frames, "close", None)
@@ -109,46 +127,43 @@ class Looped(Source):
     """A file from its start again and again, with capture time running on.
 
     Attributes:
-        decode_ms: time that each ``next`` of the file's decoder took, of the frames after the first of a pass (that one pays for
-            opening), while ``timing`` is set.
-        last_ms: the same for the newest frame; none for the first of a pass.
+        last_ms: time that the newest frame took to decode; none for the first of a pass, which pays for opening.
     """
 
     def __init__(self, make: Callable[[], Source]) -> None:
         self._make = make
         self._source: Source | None = None
-        self._closed = False
-        self.timing = True
-        self.decode_ms = array("d")
+        self._closed = threading.Event()
         self.last_ms: float | None = None
 
     def open(self) -> SourceInfo:
         """See :meth:`Source.open`."""
-        self._closed = False
+        self._closed.clear()
         self._source = self._make()
         return replace(self._source.open(), frames=None, duration_s=None)
 
     def frames(self) -> Iterator[Frame]:
         """The file's frames for ever; SourceError when a pass has none."""
         start, number = 0.0, 0
-        while not self._closed:
+        source = self._source
+        assert source is not None
+        while not self._closed.is_set():
             finish, passed = start, 0
-            assert self._source is not None
-            for frame in self._timed(self._source.frames()):
+            for frame in self._timed(source.frames()):
                 frame.pts_s += start
                 frame.index = number
                 finish = max(finish, frame.pts_s + (frame.duration_s or 1 / 30))
                 number, passed = number + 1, passed + 1
                 yield frame
-                if self._closed:
+                if self._closed.is_set():
                     return
             if not passed:
                 raise SourceError("the file delivers no frames")
             start = finish
-            self._source.close()
-            self._source = self._make()
-            self._source.open()
-        self._source.close()
+            source.close()
+            self._source = source = self._make()
+            source.open()
+        source.close()
 
     def _timed(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         try:
@@ -158,15 +173,13 @@ class Looped(Source):
                 if frame is None:
                     return
                 self.last_ms = (time.perf_counter() - begin) * 1e3 if number else None
-                if self.timing and self.last_ms is not None and len(self.decode_ms) < MOST_SAMPLES:
-                    self.decode_ms.append(self.last_ms)
                 yield frame
         finally:
             end(frames)
 
     def close(self) -> None:
         """See :meth:`Source.close`."""
-        self._closed = True
+        self._closed.set()
         if self._source is not None:
             self._source.close()
 
@@ -195,6 +208,8 @@ def feed(uri: str | None, options: SourceOptions | None = None) -> Feed:
     if uri is None:
         prepared = prepare()
         return Feed("prepared", replace(prepared.open(), label="test pattern"), lambda: prepared)
+    if uri == "-":
+        raise UsageError("standard input can be read once; a measurement reads its source again and again")
     opened = options or SourceOptions()
     source = open_source(uri, opened)
     try:

@@ -42,7 +42,8 @@ def plot(report: BenchReport, path: str | os.PathLike[str]) -> None:
     left.set_yticks(rows, labels)
     left.invert_yaxis()
     left.set_xlabel("mean milliseconds a frame, one stage after the other")
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.25 / len(labels)), ncols=6, frameon=False, fontsize=8)
+    below = (0.5, -0.12 - 0.25 / len(labels))
+    left.legend(loc="upper center", bbox_to_anchor=below, ncols=6, frameon=False, fontsize=8)
     for row, result in zip(rows, report.results, strict=True):
         spread = result.end_to_end
         right.plot([spread.p50, spread.max], [row, row], color="#bab0ac", linewidth=2, zorder=1)
@@ -53,11 +54,14 @@ def plot(report: BenchReport, path: str | os.PathLike[str]) -> None:
                 [value], [row], marker=marker, color="#222222" if name == "p50" else "#f28e2b", zorder=2,
                 label=name if row == 0 else None,
             )  # fmt: skip
-    right.set_xscale("log")
-    right.set_xlabel("end to end, milliseconds (logarithmic)")
+    wide = max(r.end_to_end.max for r in report.results) > 20 * min(max(r.end_to_end.p50, 1e-4) for r in report.results)
+    right.set_xscale("log" if wide else "linear")
+    right.set_xlim(left=None if wide else 0)
+    right.set_xlabel(f"end to end, milliseconds{' (logarithmic)' if wide else ''}")
     right.legend(frameon=False, fontsize=8)
     where = report.environment
-    figure.suptitle(f"memedge bench, {where.board or where.cpu}, {where.usable_cores} cores: {report.settings.source}", fontsize=10)
+    title = f"memedge bench, {where.board or where.cpu}, {where.usable_cores} cores: {report.settings.source}"
+    figure.suptitle(title, fontsize=10)
     try:
         figure.savefig(Path(path), dpi=120)
     except OSError as error:

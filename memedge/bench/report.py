@@ -1,4 +1,7 @@
-"""The report of a measurement: plain records, the same in memory and in JSON. ``benchmarks/README.md`` defines each number."""
+"""The report of a measurement: plain records, the same in memory and in JSON.
+
+``benchmarks/README.md`` defines each number.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """``counts[i]`` samples lie in [``edges[i]``, ``edges[i + 1]``), milliseconds, edges evenly spaced in the logarithm."""
+    """``counts[i]`` samples lie in [``edges[i]``, ``edges[i + 1]``), milliseconds; edges evenly spaced in the log."""
 
     edges: list[float]
     counts: list[int]
@@ -95,8 +98,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         label: what tables call it.
         bundle, model, untrained, bundle_hash: which bundle.
         engine, precision, lowering: what ran it.
-        warmup, samples, repeated: frames not counted; frames counted one by one; of the frames of the throughput runs those
-            that repeated the one before and so took its score.
+        warmup, samples: frames not counted; frames counted one by one.
+        repeated: frames of the throughput runs that repeated the one before and so took its score.
         stages: stage name to milliseconds a frame. A stage that was not measured is absent.
         end_to_end: the sum of the stages, frame by frame (paced sources: without decode, from arrival on).
         histogram: of ``end_to_end``.
@@ -105,8 +108,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         infer_rounds: median inference, milliseconds, round by round.
         cpu_ms: processor time of the whole process for a frame of the throughput runs.
         cores_busy: processors in use meanwhile.
-        added_share: what memedge adds (preprocess, queue, rolling, sinks) as a share of the processor time of the rest
-            (decode and engine), one frame after the other.
+        engine_cpu_ms: processor time of the process for one inference and nothing else.
+        added_share: what memedge adds (preprocess, queue, rolling, sinks) to the processor time of decoding alone and
+            of the engine alone, as a share of these; none without decoding.
         open_ms: opening the engine in the measuring process.
         start: the same in a process of its own, or none when not asked for.
         paced: for sources with a clock of their own.
@@ -130,6 +134,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     infer_rounds: list[float]
     cpu_ms: float
     cores_busy: float
+    engine_cpu_ms: float
     added_share: float | None
     open_ms: float
     repeated: int = 0
@@ -140,6 +145,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def is_paced(self) -> bool:
         """Whether the source had a clock of its own."""
         return self.paced is not None
+
+
+class Decoding(msgspec.Struct, frozen=True, kw_only=True):
+    """The file decoded with nothing else going on: time and processor time a frame in milliseconds, median of rounds."""
+
+    wall_ms: float
+    cpu_ms: float
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -180,7 +192,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         load_before: load average over one minute before the measurement.
         others_busy: processors that other processes kept busy meanwhile, or none where it cannot be told.
         stolen_share: share of the machine's time that the hypervisor took.
-        yardstick_ms: time of one fixed piece of arithmetic at the start of each round; its spread is that of the clocks.
+        yardstick_ms: time of one fixed piece of arithmetic at the start of each round: its spread is the clocks'.
         clocks: clocks, temperatures and power at the start of each round.
     """
 
@@ -192,15 +204,26 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One measurement: every combination, on one machine, in one run."""
+    """One measurement: every combination, on one machine, in one run.
+
+    Attributes:
+        schema: of this record.
+        created: ISO 8601, with offset.
+        settings, environment, machine, decoding, results, skipped: see there.
+        auto: bundle to the engine and precision that ``auto`` takes for it here, where that was found out.
+        sentences: what bounds each result and how they compare.
+        warnings: what makes the numbers less than certain.
+    """
 
     schema: int
     created: str
     settings: Settings
     environment: Environment
     machine: Machine
+    decoding: Decoding | None
     results: list[Result]
     skipped: list[Skipped]
+    auto: dict[str, str] = {}
     sentences: list[str] = []
     warnings: list[str] = []
 

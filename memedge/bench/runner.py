@@ -19,16 +19,17 @@ from ..errors import UsageError
 from ..loading import open_bundle
 from ..sources.base import SourceOptions
 from . import child
-from .blocks import Measurer, Samples, Stretch, median
-from .combinations import Combination, FixedScorer, info_of, opened, plan
+from .blocks import Measurer, Samples, Stretch, decode_alone, median
+from .combinations import Combination, FixedScorer, opened, plan
 from .feeds import MOST_SAMPLES, Feed, feed
-from .report import SCHEMA, STAGES, BenchReport, Histogram, Machine, Paced, Result, Settings, Spread
+from .report import SCHEMA, STAGES, BenchReport, Decoding, Histogram, Machine, Paced, Result, Settings, Spread
 from .sentences import sentences, warnings
 
 DEFAULT_SECONDS = 10.0
 _START_FRAMES = 20
 _ESTIMATE_FRAMES = 3
 _FEWEST = 4
+_DECODED_FRAMES = 30
 _YARDSTICK = bytes(2 << 20)
 
 Progress = Callable[[int, int, str], None]
@@ -45,6 +46,7 @@ class _Measured:
     samples: Samples = field(default_factory=Samples)
     stretches: list[Stretch] = field(default_factory=list)
     infer_rounds: list[float] = field(default_factory=list)
+    engine_cpu_ms: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -85,7 +87,7 @@ class _Watch:
 
 
 def yardstick_ms() -> float:
-    """Milliseconds of one fixed piece of single-threaded arithmetic, the best of five: a clock even where none can be read."""
+    """Milliseconds of one fixed piece of single-threaded arithmetic, the best of five: a clock to be read anywhere."""
     best = float("inf")
     for _ in range(5):
         begin = time.perf_counter()
@@ -114,8 +116,8 @@ def bench(
 
     Args:
         bundles: folders or opened bundles; none: the default bundle.
-        source: a file, camera, stream or ``test://`` (paced as a live source); none: frames of the test pattern rendered
-            beforehand, so that decoding is not included.
+        source: a file, camera, stream or ``test://`` (paced as a live source); none: frames of the test pattern
+            rendered beforehand, so that decoding is not included.
         engines: ``auto``, ``all``, or names.
         precisions: ``auto``, ``all`` (every lowering), or names.
         frames, seconds: how many frames to count, or how long to measure, for each combination; 10 seconds unless said.
@@ -125,21 +127,22 @@ def bench(
         bf16: let OpenVINO compute in bfloat16.
         start: also run each combination in a process of its own, for start-up time and peak memory.
         source_options: how the source is opened.
-        progress: called with (turns done, turns in all, what is being measured).
+        progress: called with (turns done, turns in all or 0 while that is not known, what is being done).
 
     Raises:
         UsageError: numbers out of range, contradictory arguments.
         BundleError, SourceError, EngineError: nothing that could be measured.
     """
     _check(frames, seconds, warmup, rounds, threads)
-    unopened = list(bundles) or [None]
-    found = [item if isinstance(item, Bundle) else open_bundle(item) for item in unopened]
+    found = [item if isinstance(item, Bundle) else open_bundle(item) for item in bundles] or [open_bundle(None)]
     fed = feed(source, source_options)
-    combinations, skipped = plan(found, engines, precisions, EngineOptions(threads=threads, bf16=bf16))
-    tell = _Teller(progress, len(combinations) * (rounds + 1 + int(start)))
     before = environment()
-    ready = opened(combinations, skipped)
+    tell = _Teller(progress)
+    planned = plan(found, engines, precisions, EngineOptions(threads=threads, bf16=bf16), tell.note)
+    skipped = planned.skipped
+    ready = opened(planned.combinations, skipped)
     tell.total = len(ready) * (rounds + 1 + int(start))
+    decoded: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="memedge-bench-") as folder:
         measured = [_Measured(c, s, Measurer(s, c.name, Path(folder))) for c, s in ready]
         try:
@@ -149,6 +152,8 @@ def bench(
             watch = _Watch.start()
             for number in range(rounds):
                 watch.tick()
+                if fed.kind == "file":
+                    decoded.append(decode_alone(fed.make(), _DECODED_FRAMES, warmup))
                 turn = number % len(measured)
                 for one in measured[turn:] + measured[:turn]:
                     tell(f"{one.combination.label}: round {number + 1} of {rounds}")
@@ -157,9 +162,13 @@ def bench(
         finally:
             for one in measured:
                 one.scorer.close()
+    decoding = None
+    if decoded:
+        wall_ms, cpu_ms = (round(median(column), 4) for column in zip(*decoded, strict=True))
+        decoding = Decoding(wall_ms=wall_ms, cpu_ms=cpu_ms)
     results = []
     for one in measured:
-        result = _result(one, fed)
+        result = _result(one, fed, decoding)
         if start:
             tell(f"{one.combination.label}: start")
             result = _with_start(result, one.combination, source if fed.kind == "file" else None)
@@ -181,9 +190,11 @@ def bench(
         settings=settings,
         environment=before,
         machine=machine,
+        decoding=decoding,
         results=results,
         skipped=skipped,
-        sentences=sentences(results, before, skipped),
+        auto=planned.auto,
+        sentences=sentences(results, before, decoding, skipped, planned.auto),
         warnings=warnings(results, before, machine),
     )
 
@@ -204,10 +215,16 @@ def _check(frames: int | None, seconds: float | None, warmup: int, rounds: int, 
 
 
 class _Teller:
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    """Tells the caller how far it is: ``note`` within a turn, the call itself at the start of one."""
+
+    def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._done = 0
-        self.total = total
+        self.total = 0
+
+    def note(self, what: str) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self.total, what)
 
     def __call__(self, what: str) -> None:
         if self._progress is not None:
@@ -243,11 +260,12 @@ def _round(
         count = min(MOST_SAMPLES // rounds, max(_FEWEST, int(share_ms / one.frame_ms)))
     infer = one.measurer.frame_by_frame(fed.make(), count, warmup, one.samples)
     one.infer_rounds.append(round(infer, 4))
+    one.engine_cpu_ms.append(one.measurer.engine_alone(max(3, count // 4)))
     one.stretches.append(one.measurer.overlapped(fed.make(), count, warmup))
     one.samples.warmup += warmup
 
 
-def _result(one: _Measured, fed: Feed) -> Result:
+def _result(one: _Measured, fed: Feed, decoding: Decoding | None) -> Result:
     samples, stretches = one.samples, one.stretches
     spreads = {name: Spread.of(samples.stages[name]) for name in STAGES if name in samples.stages}
     stages = {name: spread for name, spread in spreads.items() if spread is not None}
@@ -259,7 +277,7 @@ def _result(one: _Measured, fed: Feed) -> Result:
     scored = sum(s.frames for s in stretches)
     cpu = sum(s.cpu_s for s in stretches)
     return Result(
-        **info_of(one.combination),
+        **one.combination.fields(),
         warmup=samples.warmup,
         samples=samples.count,
         stages=stages,
@@ -270,18 +288,20 @@ def _result(one: _Measured, fed: Feed) -> Result:
         infer_rounds=one.infer_rounds,
         cpu_ms=round(1e3 * cpu / scored, 4) if scored else 0.0,
         cores_busy=round(cpu / wall, 3) if wall else 0.0,
-        added_share=_added_share(samples, stages) if fed.kind == "file" else None,
+        engine_cpu_ms=round(median(one.engine_cpu_ms), 4),
+        added_share=_added_share(samples, median(one.engine_cpu_ms), decoding),
         open_ms=round(one.combination.open_ms, 3),
         repeated=sum(s.repeated for s in stretches),
         paced=_paced(samples, stretches, stages, one.frame_ms) if fed.kind == "paced" else None,
     )
 
 
-def _added_share(samples: Samples, stages: dict[str, Spread]) -> float | None:
-    """What preprocess, queue, rolling and sinks cost as a share of the rest. They run in one thread each: time is work."""
-    cpu_ms = 1e3 * samples.cpu_s / samples.count
-    added = sum(stages[name].mean for name in ("preprocess", "queue", "rolling", "sinks") if name in stages)
-    return round(added / (cpu_ms - added), 4) if cpu_ms > added else None
+def _added_share(samples: Samples, engine_cpu_ms: float, decoding: Decoding | None) -> float | None:
+    """Processor time of frames one by one beyond that of decoding alone and the engine alone, as a share of these."""
+    if decoding is None or not samples.count:
+        return None
+    least = decoding.cpu_ms + engine_cpu_ms
+    return round((1e3 * samples.cpu_s / samples.count - least) / least, 4) if least > 0 else None
 
 
 def _paced(

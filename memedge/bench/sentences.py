@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..environment import Environment
-from .report import Machine, Result, Skipped
+from .report import Decoding, Machine, Result, Skipped
 
 # A median that moves by more than this from round to round is not one number.
 UNSTABLE_ROUNDS = 1.10
@@ -29,16 +29,16 @@ def mean(result: Result, stage: str) -> float:
     return result.stages[stage].mean if stage in result.stages else 0.0
 
 
-def bound(result: Result, cores: int) -> str:
+def bound(result: Result, cores: int, decoding: Decoding | None = None) -> str:
     """What limits the throughput: ``source``, ``decode``, ``preprocess``, ``infer``, ``sinks`` or ``cores``.
 
-    Decoding, the engine (preprocess and inference) and the loop (rolling, sinks) run side by side, so the slowest of the three
-    sets the pace; when the throughput stays well below that pace and all processors are busy, they share too few cores.
+    Decoding, the engine (preprocess and inference) and the loop (rolling, sinks) run side by side, so the slowest of
+    the three sets the pace; when the throughput stays well below it and all processors are busy, they share too few.
     """
     if result.paced is not None and result.throughput_fps >= KEPT_UP * result.paced.source_fps:
         return "source"
     lanes = {
-        "decode": 0.0 if result.paced is not None else mean(result, "decode"),
+        "decode": decoding.wall_ms if decoding is not None else 0.0,
         "engine": mean(result, "preprocess") + mean(result, "infer"),
         "sinks": mean(result, "rolling") + mean(result, "sinks"),
     }
@@ -51,10 +51,11 @@ def bound(result: Result, cores: int) -> str:
     return slowest
 
 
-def explain(result: Result, cores: int) -> str:
+def explain(result: Result, cores: int, decoding: Decoding | None = None) -> str:
     """One sentence on what bounds a result."""
-    kind = bound(result, cores)
-    named = [f"{stage} {mean(result, stage):.2f}" for stage in ("decode", "preprocess", "infer") if stage in result.stages]
+    kind = bound(result, cores, decoding)
+    named = [f"decoding alone {decoding.wall_ms:.2f}"] if decoding is not None else []
+    named += [f"{stage} {mean(result, stage):.2f}" for stage in ("preprocess", "infer") if stage in result.stages]
     rest = mean(result, "queue") + mean(result, "rolling") + mean(result, "sinks")
     if result.paced is None:
         named.append(f"queue, rolling and sinks {rest:.2f}")
@@ -64,8 +65,8 @@ def explain(result: Result, cores: int) -> str:
         busy = (mean(result, "preprocess") + mean(result, "infer")) * result.throughput_fps / 10
         age = result.paced.age
         return (
-            f"{result.label}: source-bound: it keeps up with {result.paced.source_fps:.1f} frames a second, the engine is busy "
-            f"{busy:.0f} % of the time; frames are {age.p50:.1f} ms old at their reading (p99 {age.p99:.1f})"
+            f"{result.label}: source-bound: it keeps up with {result.paced.source_fps:.1f} frames a second, the engine "
+            f"is busy {busy:.0f} % of the time; frames are {age.p50:.1f} ms old at their reading (p99 {age.p99:.1f})"
         )
     what = {
         "decode": "decode-bound: a faster engine would change nothing",
@@ -89,15 +90,23 @@ def compare(results: Sequence[Result]) -> list[str]:
             f"{r.engine} {r.precision} {mean(r, 'infer') / mean(fastest, 'infer'):.2f}x" for r in ranked[1:]
         )
         sentences.append(
-            f"{bundle}: {fastest.engine} {fastest.precision} infers fastest, {mean(fastest, 'infer'):.2f} ms; the others take {others}"
+            f"{bundle}: {fastest.engine} {fastest.precision} infers fastest, {mean(fastest, 'infer'):.2f} ms; "
+            f"the others take {others}"
         )
     return sentences
 
 
-def sentences(results: Sequence[Result], environment: Environment, skipped: Sequence[Skipped] = ()) -> list[str]:
+def sentences(
+    results: Sequence[Result],
+    environment: Environment,
+    decoding: Decoding | None = None,
+    skipped: Sequence[Skipped] = (),
+    auto: Mapping[str, str] | None = None,
+) -> list[str]:
     """What the numbers say, one sentence each."""
     cores = environment.usable_cores or environment.cores or 1
-    said = [explain(result, cores) for result in results] + compare(results)
+    said = [explain(result, cores, decoding) for result in results] + compare(results)
+    said.extend(f"{bundle}: auto takes {engine} on this machine from now on" for bundle, engine in (auto or {}).items())
     for result in results:
         if result.untrained:
             said.append(f"{result.label}: UNTRAINED: its speed is right, its scores mean nothing")
@@ -112,8 +121,8 @@ def warnings(results: Sequence[Result], environment: Environment, machine: Machi
         rounds = result.infer_rounds
         if len(rounds) > 1 and max(rounds) > UNSTABLE_ROUNDS * min(rounds):
             said.append(
-                f"{result.label}: unstable: the median inference moved between {min(rounds):.2f} and {max(rounds):.2f} ms "
-                "from round to round (clocks, heat or other work)"
+                f"{result.label}: unstable: the median inference moved between {min(rounds):.2f} and "
+                f"{max(rounds):.2f} ms from round to round (clocks, heat or other work)"
             )
         infer = result.stages.get("infer")
         if infer is not None and infer.p90 > UNSTABLE_FRAMES * infer.p50:
@@ -124,8 +133,8 @@ def warnings(results: Sequence[Result], environment: Environment, machine: Machi
             said.append(f"{result.label}: this processor has no 8-bit dot products (VNNI); int8 gains little here")
         if result.paced is not None and result.paced.within_bound < 0.99:
             said.append(
-                f"{result.label}: {100 * (1 - result.paced.within_bound):.0f} % of the readings are older than one inference plus "
-                f"one frame interval ({result.paced.bound_ms:.1f} ms)"
+                f"{result.label}: {100 * (1 - result.paced.within_bound):.0f} % of the readings are older than one "
+                f"inference plus one frame interval ({result.paced.bound_ms:.1f} ms)"
             )
     return said
 

@@ -38,17 +38,19 @@ def head(report: BenchReport) -> list[str]:
     power = [f"{name} {value:.2f} W" for name, value in clocks.watts.items()]
     lines += [f"          {', '.join(heat + power)}"] if heat or power else []
     threads = settings.threads or "all cores"
+    how = f"{settings.rounds} rounds in rotating order, {settings.warmup} warm-up frames a run; threads: {threads}"
     return [
         *lines,
         f"software  {machine.python}; {packages}",
         f"source    {settings.source}{size} ({what})",
-        f"method    {settings.rounds} rounds in rotating order, {settings.warmup} warm-up frames a run; threads: {threads}",
+        f"method    {how}",
     ]
 
 
 def lines(report: BenchReport) -> list[str]:
     """The whole report, plain and untruncated."""
     out = head(report)
+    out += decoding(report)
     for result in report.results:
         out += ["", title(result)]
         out.append("  " + f"{_COLUMNS[0]:<12}" + "".join(f"{name:>10}" for name in _COLUMNS[1:]))
@@ -56,6 +58,14 @@ def lines(report: BenchReport) -> list[str]:
             out.append("  " + f"{name:<12}" + "".join(f"{cell:>10}" for cell in cells))
         out += [f"  {text}" for text in figures(result)]
     return [*out, *_closing(report)]
+
+
+def decoding(report: BenchReport) -> list[str]:
+    """What decoding costs when nothing else goes on, where there is a file to decode."""
+    if report.decoding is None:
+        return []
+    alone = report.decoding
+    return [f"decoding  alone {alone.wall_ms:.2f} ms a frame, {alone.cpu_ms:.2f} ms of processor time"]
 
 
 def _closing(report: BenchReport) -> list[str]:
@@ -73,10 +83,12 @@ def figures(result: Result) -> list[str]:
     """Everything about a result that is not a stage."""
     lines = [
         f"throughput {result.throughput_fps:.1f} frames a second, {result.cpu_ms:.2f} ms of processor time a frame, "
-        f"{result.cores_busy:.2f} cores busy; engine opened in {result.open_ms:.0f} ms"
+        f"{result.cores_busy:.2f} cores busy",
+        f"engine opened in {result.open_ms:.0f} ms, {result.engine_cpu_ms:.2f} ms of processor time an inference",
     ]
     if result.added_share is not None:
-        lines.append(f"memedge adds {100 * result.added_share:.1f} % to the processor time of decode and engine")
+        share = 100 * result.added_share
+        lines.append(f"memedge adds {share:.1f} % to the processor time of decoding and engine alone")
     if result.start is not None:
         peak = result.start.peak_memory_mb
         memory = "" if peak is None else f"; peak memory of that process {peak:.0f} MiB"
@@ -84,9 +96,9 @@ def figures(result: Result) -> list[str]:
     if result.paced is not None:
         age = result.paced.age
         lines.append(
-            f"source {result.paced.source_fps:.1f} frames a second, {result.paced.dropped} dropped; frame age p50 {age.p50:.1f}, "
-            f"p90 {age.p90:.1f}, p99 {age.p99:.1f}, max {age.max:.1f} ms; bound {result.paced.bound_ms:.1f} ms, "
-            f"kept by {100 * result.paced.within_bound:.1f} %"
+            f"source {result.paced.source_fps:.1f} frames a second, {result.paced.dropped} dropped; "
+            f"frame age p50 {age.p50:.1f}, p90 {age.p90:.1f}, p99 {age.p99:.1f}, max {age.max:.1f} ms; "
+            f"bound {result.paced.bound_ms:.1f} ms, kept by {100 * result.paced.within_bound:.1f} %"
         )
     if result.repeated:
         lines.append(f"{result.repeated} frames of the throughput runs repeated the one before and took its score")
@@ -112,7 +124,7 @@ def show(report: BenchReport) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    for line in head(report):
+    for line in head(report) + decoding(report):
         console.print(line, markup=False, style="dim")
     if report.results:
         console.print(_overview(report))
