@@ -11,41 +11,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memedge.sources.picture import load_picture
+from memedge_engines.frame import Frame
 from memedge_engines.manifest import Preprocess
-from memedge_engines.preprocess.geometry import geometry
+from memedge_engines.preprocess import Preprocessor
+from memedge_engines.preprocess import to_tensor as tensor_of
 
 Picture = NDArray[np.uint8]
 
 
 def read_picture(path: Path) -> Picture:
-    """A picture file as upright RGB, uint8 ``[H, W, 3]``; the runtime's own reader. Raises PictureError."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    """A picture file as upright RGB, uint8 ``[H, W, 3]``, through the runtime's own reader. Raises PictureError."""
+    return load_picture(path)
 
 
 def fitted(picture: Picture, preprocess: Preprocess) -> Picture:
-    """The picture resized and cropped by an RGB contract: uint8 ``[h, w, 3]``, Pillow's antialiased bilinear."""
-    from PIL import Image
-
-    shape = geometry(preprocess, picture.shape[1], picture.shape[0])
-    image = Image.fromarray(picture)
-    if shape.resizes:
-        image = image.resize((shape.resized_w, shape.resized_h), Image.Resampling.BILINEAR)
-    return np.asarray(image.crop((shape.left, shape.top, shape.left + shape.out_w, shape.top + shape.out_h)))
+    """The picture resized and cropped by a contract, through the runtime's own fast path: uint8 ``[h, w, C]``."""
+    return Preprocessor(preprocess).picture(Frame.from_rgb(picture))
 
 
 def normalise(batch: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
-    """uint8 ``[N, h, w, 3]`` to the contract's float32 ``[N, 3, h, w]``: (level * scale - mean) / std."""
-    tensor = torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float() * preprocess.scale
-    mean = torch.tensor(preprocess.mean).view(1, -1, 1, 1)
-    std = torch.tensor(preprocess.std).view(1, -1, 1, 1)
-    return (tensor - mean) / std
+    """uint8 ``[N, h, w, C]`` to the contract's float32 ``[N, C, h, w]``: (level * scale - mean) / std."""
+    return torch.from_numpy(tensor_of(list(batch), preprocess))
 
 
 def to_tensor(picture: Picture, preprocess: Preprocess) -> Tensor:
-    """One picture, uint8 ``[H, W, 3]``, as the contract's float32 ``[3, h, w]``."""
+    """One picture, uint8 ``[H, W, 3]``, as the contract's float32 ``[C, h, w]``."""
     return normalise(fitted(picture, preprocess)[None], preprocess)[0]
 
 

@@ -30,8 +30,8 @@ def resnet101(width: float = 1.0) -> FrameModel:
     return FrameModel(ResNet2d(Bottleneck, (3, 4, 23, 3), _scaled(_WIDTHS, width)))
 
 
-# The whole picture at 80 x 80: ridge regressions on pretrained features, 5-fold on LNSIM's train part, gave Spearman 0.372 this
-# way, 0.346 with a centre crop, and no more at 96 or 112 pixels or in wider formats.
+# The whole picture at 80 x 80: ridge regressions on pretrained features, 5-fold on LNSIM's train part, gave Spearman
+# 0.372 this way, 0.346 with a centre crop, and no more at 96 or 112 pixels or in wider formats.
 @register("resnet-s", squash_preset(80, 80))
 def resnet_s(width: float = 1.0) -> FrameModel:
     """Ours: 10 layers, 3x3 stem at stride 1, one basic block a stage; gives its pooled features as ``embedding``."""

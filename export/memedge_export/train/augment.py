@@ -21,11 +21,10 @@ def region(picture: Picture, contract: Preprocess, how: Augmentation, rng: np.ra
     """A random region at the contract's size, uint8 ``[h, w, 3]``, antialiased; mirrored half of the time."""
     height, width = picture.shape[:2]
     shape = geometry(contract, width, height)
-    x0, y0, x1, y1 = shape.source_box()
     part = rng.uniform(*how.area)
     stretch = math.exp(rng.uniform(-1, 1) * math.log(how.aspect)) if how.aspect > 1 else 1.0
-    box_w = min((x1 - x0) * math.sqrt(part * stretch), width)
-    box_h = min((y1 - y0) * math.sqrt(part / stretch), height)
+    box_w = min(shape.out_w * width / shape.resized_w * math.sqrt(part * stretch), width)
+    box_h = min(shape.out_h * height / shape.resized_h * math.sqrt(part / stretch), height)
     left, top = rng.uniform(0, width - box_w), rng.uniform(0, height - box_h)
     mirrored = how.mirror and rng.random() < 0.5
     image = Image.fromarray(picture).resize(

@@ -78,8 +78,10 @@ _PAPER = Recipe(
 )
 _SMALL = Recipe(
     phases=(
-        Phase(name="head", epochs=3, rates={"head": 1e-3}),
-        Phase(name="all", epochs=20, rates={"head": 1e-3, "trunk": 3e-4}, schedule="cosine", weight_decay=0.05),
+        Phase(name="head", epochs=4, rates={"head": 1e-3}),
+        Phase(
+            name="all", epochs=8, rates={"head": 1e-4, "trunk": 3e-5}, schedule="cosine", weight_decay=0.05, patience=5
+        ),
     ),
     augmentation=Augmentation(area=(0.5, 1.0), aspect=1.33, brightness=0.2, contrast=0.2, saturation=0.2),
     average=0.98,

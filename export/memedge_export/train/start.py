@@ -47,7 +47,13 @@ def training(
         one.split("val")
         status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} pictures")
     job = Job(
-        model, sets, recipe, out, seed=seed, init=init, commands=[_command(model, data, init, epochs, batch, seed)]
+        model,
+        sets,
+        recipe,
+        out,
+        seed=seed,
+        init=init,
+        commands=[_command(model, data, init, epochs, batch, seed, bf16)],
     )
     return train(job, resume=resume)
 
@@ -104,7 +110,13 @@ def _set_threads(threads: int) -> None:
 
 
 def _command(
-    model: str, data: Sequence[str], init: str | None, epochs: int | None, batch: int | None, seed: int
+    model: str,
+    data: Sequence[str],
+    init: str | None,
+    epochs: int | None,
+    batch: int | None,
+    seed: int,
+    bf16: bool | None,
 ) -> str:
     """The command that does it again. Folders are written as DIR, files by their names: cards travel."""
     words = ["memedge train", f"--model {model}"]
@@ -114,4 +126,6 @@ def _command(
     if init is not None:
         words.append(f"--init {Path(init).name}")
     words += [f"--{name} {value}" for name, value in (("epochs", epochs), ("batch", batch)) if value is not None]
+    if bf16 is not None:
+        words.append("--bf16" if bf16 else "--no-bf16")
     return " ".join([*words, f"--seed {seed}"])

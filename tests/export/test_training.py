@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from helpers_training import write_set
+from memedge_export import models, weights
+from memedge_export.data import open_data
+from memedge_export.errors import TrainingError
+from memedge_export.train import loop
+from memedge_export.train.loop import Job, Run, train
+from memedge_export.train.recipe import RECIPES, Augmentation, Phase, Recipe, recipe_for
+
+from memedge.errors import UsageError
+
+TWO_PHASES = Recipe(
+    phases=(
+        Phase(name="head", epochs=1, rates={"head": 1e-2}),
+        Phase(name="all", epochs=2, rates={"head": 1e-2, "trunk": 1e-3}, schedule="cosine", batch_norm="train"),
+    ),
+    batch=8,
+    augmentation=Augmentation(area=(0.8, 1.0), brightness=0.05),
+    average=0.9,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def job(table: Path, out: Path, recipe: Recipe = TWO_PHASES, **fields: object) -> Job:
+    return Job(
+        "resnet-s", [open_data(f"folder:{table}")], recipe, out, width=0.25, preprocess=models.squash_preset(16, 16),
+        **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"), 120)
+
+
+def test_head_phase_leaves_the_trunk_as_it_is_to_the_bit() -> None:
+    torch.manual_seed(0)
+    network = models.entry("resnet-s").build(0.25)
+    phase = TWO_PHASES.phases[0]
+    optimiser = loop.prepare(network, phase)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    loop.set_modes(network, phase)
+    assert all(not m.training for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    for _ in range(3):
+        loss = ((network(torch.randn(4, 3, 16, 16))[0] - 0.5) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("trunk."), name
+
+
+def test_everything_phase_trains_all_and_takes_its_batch_norm_mode() -> None:
+    network = models.entry("resnet-s").build(0.25)
+    phase = TWO_PHASES.phases[1]
+    optimiser = loop.prepare(network, phase)
+    assert all(p.requires_grad for p in network.parameters())
+    assert sorted(group["lr"] for group in optimiser.param_groups) == [1e-3, 1e-2]
+    loop.set_modes(network, phase)
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(m.training for m in norms)
+    loop.set_modes(network, msgspec.structs.replace(phase, batch_norm="eval"))
+    assert not any(m.training for m in norms)
+
+
+def test_longest_prefix_gives_the_rate() -> None:
+    network = models.entry("resnet-s").build(0.25)
+    loop.prepare(network, Phase(name="top", epochs=1, rates={"head": 1e-2, "trunk.layer4": 1e-4}))
+    trained = {name.rsplit(".", 1)[0] for name, p in network.named_parameters() if p.requires_grad}
+    assert all(name.startswith(("head", "trunk.layer4")) for name in trained)
+    with pytest.raises(TrainingError, match="trains nothing"):
+        loop.prepare(network, Phase(name="none", epochs=1, rates={"neck": 1.0}))
+
+
+def test_a_run_learns_brightness_and_keeps_its_best(table: Path, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(
+        TWO_PHASES,
+        phases=(TWO_PHASES.phases[0], msgspec.structs.replace(TWO_PHASES.phases[1], epochs=6)),
+        augmentation=Augmentation(area=(0.8, 1.0)),
+    )
+    runs: list[Run] = []
+    best = train(job(table, tmp_path / "run", recipe), after_epoch=runs.append)
+    history = runs[-1].history
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert runs[-1].best > 0.8
+    loaded = weights.load("resnet-s", str(best))
+    _, info = weights.read_state(best)
+    assert info is not None
+    assert info.val_spearman == pytest.approx(runs[-1].best)
+    assert info.epoch == max(row["epoch"] for row in history if row["best"])
+    assert loaded.training.held_out == "list val (30 pictures; the epoch was chosen on it)"
+    assert loaded.preprocess == models.squash_preset(16, 16)
+    assert info.quantiles is None  # 30 pictures give no percentiles
+    lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,phase,loss,val_spearman,val_mse,best"
+    assert len(lines) == 8
+
+
+def test_early_stopping_ends_a_phase(table: Path, tmp_path: Path) -> None:
+    still = Phase(name="still", epochs=9, rates={"head": 0.0}, patience=2)
+    runs: list[Run] = []
+    train(job(table, tmp_path / "run", Recipe(phases=(still,), batch=16)), after_epoch=runs.append)
+    assert len(runs[-1].history) == 3
+
+
+class _Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_stopped_and_resumed_run_gives_the_same_bytes(table: Path, tmp_path: Path, after: int) -> None:
+    def stop(run: Run) -> None:
+        if run.total == after:
+            raise _Stopped
+
+    whole = train(job(table, tmp_path / "whole"))
+    with pytest.raises(_Stopped):
+        train(job(table, tmp_path / "cut"), after_epoch=stop)
+    resumed = train(job(table, tmp_path / "cut"), resume=True)
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert (tmp_path / "cut/history.csv").read_text() == (tmp_path / "whole/history.csv").read_text()
+
+
+_CHILD = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+import test_training as t
+torch.set_num_threads(1)
+def die(run):
+    if run.total == 2:
+        t.loop.replace_file = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+t.train(t.job(Path({table!r}), Path({out!r})), after_epoch=die)
+"""
+
+
+def test_killed_in_the_middle_of_saving_and_resumed(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    paths = [*sys.path, str(Path(__file__).parent)]
+    code = _CHILD.format(paths=paths, table=str(table), out=str(out))
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    resumed = train(job(table, out), resume=True)
+    assert resumed.read_bytes() == train(job(table, tmp_path / "whole")).read_bytes()
+
+
+def test_runs_are_not_mixed_up(table: Path, tmp_path: Path) -> None:
+    short = Recipe(phases=(TWO_PHASES.phases[0],), batch=16)
+    train(job(table, tmp_path / "run", short))
+    with pytest.raises(TrainingError, match="a run lies in .* already .*--resume"):
+        train(job(table, tmp_path / "run", short))
+    with pytest.raises(TrainingError, match="another model, data, recipe, seed or start weights"):
+        train(job(table, tmp_path / "run", short, seed=9), resume=True)
+    (tmp_path / "run" / "state.pt").write_bytes(b"PK cut short")
+    with pytest.raises(TrainingError, match="is damaged"):
+        train(job(table, tmp_path / "run", short), resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(table: Path, tmp_path: Path) -> None:
+    wild = Recipe(phases=(Phase(name="wild", epochs=3, rates={"head": 1e30, "trunk": 1e30}),), batch=8)
+    with pytest.raises(TrainingError, match="loss (nan|inf) in epoch"):
+        train(job(table, tmp_path / "run", wild))
+
+
+def test_start_weights_are_taken(table: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(7)
+    trunk = models.entry("resnet-s").build(0.25).trunk
+    save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
+    frozen = Recipe(phases=(Phase(name="head", epochs=1, rates={"head": 1e-3}),), batch=16)
+    best = train(job(table, tmp_path / "run", frozen, init=str(tmp_path / "trunk.safetensors")))
+    state, _ = weights.read_state(best)
+    assert torch.equal(state["trunk.layer4.0.conv2.weight"], trunk.layer4[0].conv2.weight)
+
+
+def test_recipes_are_the_papers_or_ours() -> None:
+    paper = recipe_for("resnet18")
+    assert [phase.name for phase in paper.phases] == ["head", "all"]
+    assert (paper.batch, paper.phases[0].rates, paper.phases[0].epochs) == (32, {"head": 1e-3}, 5)
+    assert recipe_for("resnet-s", epochs=3, batch=8).phases[-1].epochs == 3
+    assert set(RECIPES) == set(models.names())
+    with pytest.raises(UsageError, match="--epochs 0"):
+        recipe_for("resnet18", epochs=0)
+    with pytest.raises(UsageError, match="--batch 1"):
+        recipe_for("resnet18", batch=1)
+
+
+def test_pretraining_resumes_and_gives_a_trunk(tmp_path: Path) -> None:
+    import io
+
+    from memedge_export.errors import DataError
+    from memedge_export.train import start
+    from memedge_export.train.pretrain import pretrain
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    files, offsets = [], [0]
+    for _ in range(2080):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).resize((32, 32)).save(buffer, "JPEG")
+        files.append(np.frombuffer(buffer.getvalue(), np.uint8))
+        offsets.append(offsets[-1] + len(files[-1]))
+    labels = (np.arange(2080) % 3).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", jpeg=np.concatenate(files), offset=np.array(offsets), label=labels)
+    torch.manual_seed(0)
+    trunk = models.entry("resnet-s").build(0.17).trunk
+    lines: list[str] = []
+    path = pretrain(trunk, trunk.features, tmp_path, tmp_path / "out", epochs=1, batch=40, amp=False, report=lines.append)
+    assert "held-out accuracy" in lines[-1]
+    state, info = weights.read_state(path)
+    assert info is None
+    assert set(state) == set(trunk.state_dict())
+    with pytest.raises(TrainingError, match="a run lies in"):
+        start.pretraining("resnet-s", f"tiny32:{tmp_path}", tmp_path / "out")
+    with pytest.raises(DataError, match="has no train.npz"):
+        start.pretraining("resnet-s", f"tiny32:{tmp_path / 'out'}", tmp_path / "new")
