@@ -53,9 +53,9 @@ demo: .venv/ready
 	@echo "video      out/demo/annotated.mp4"
 	@echo "moments    out/demo/moments"
 
-# pytest's closing line stays the last line of the output.
+# tests/conftest.py counts the skipped tests by reason; pytest's closing line stays the last line of the output.
 test: .venv-test/ready
-	@.venv-test/bin/python -m pytest -q -rs $(PYTEST_ARGS)
+	@.venv-test/bin/python -m pytest -q $(PYTEST_ARGS)
 
 lint: .venv-test/ready
 	.venv-test/bin/python -m ruff check .

@@ -74,13 +74,14 @@ def test_python_api(clip: Path, tmp_path: Path) -> None:
     lines = run("python_api.py", "--clip", clip, tmp_path / "grey.png").stdout.splitlines()
     assert lines[0].startswith("bundle ")
     assert 0.0 <= float(lines[1].split()[0]) <= 1.0
-    assert lines[1].rstrip().endswith("grey.png")
+    assert "grey.png" in lines[1]
     assert lines[-1].startswith("most memorable frame: ")
 
 
 def test_python_api_with_frames_of_the_clip(clip: Path) -> None:
     lines = run("python_api.py", "--clip", clip).stdout.splitlines()
-    assert [line.split("  ")[-2] for line in lines[1:4]] == ["frame at 2 s", "frame at 6 s", "frame at 10 s"]
+    for line, name in zip(lines[1:4], ("frame at 2 s", "frame at 6 s", "frame at 10 s"), strict=True):
+        assert name in line
 
 
 def test_camera_loop_without_a_camera_watches_the_pattern() -> None:
