@@ -45,6 +45,11 @@ class OutputFile:
     Args:
         path: where to write; an existing file is replaced, ``-`` is the standard output.
 
+    Attributes:
+        size: bytes written.
+        regular: whether it is an ordinary file, not a pipe or device.
+        error: what ended the writing, or none; further writes raise it again.
+
     Raises:
         SinkError: it cannot be opened.
     """
@@ -70,7 +75,7 @@ class OutputFile:
                 self._stream = sys.stdout.buffer
         self.regular = self._owned and stat.S_ISREG(os.fstat(self._fd).st_mode)
         self.size = 0
-        self._broken = False
+        self.error: SinkError | None = None
         self._dirty = threading.Event()
         self._closing = threading.Event()
         self._syncer: threading.Thread | None = None
@@ -81,7 +86,9 @@ class OutputFile:
         Raises:
             SinkError: disk full, pipe closed; the part of the record that fitted is removed from a regular file.
         """
-        if self._broken or (self._fd < 0 and self._stream is None):
+        if self.error is not None:
+            raise self.error
+        if self._fd < 0 and self._stream is None:
             raise SinkError(f"cannot write {self.label}: it is closed")
         try:
             if self._stream is not None:
@@ -92,10 +99,10 @@ class OutputFile:
                 while left:
                     left = left[os.write(self._fd, left) :]
         except OSError as error:
-            self._broken = True
+            self.error = sink_error(self.label, error)
             if self.regular:
                 self._cut()
-            raise sink_error(self.label, error) from None
+            raise self.error from None
         self.size += len(record)
         if self.regular:
             self._dirty.set()
