@@ -240,7 +240,7 @@ class Measurer:
 
 
 def decode_alone(source: Source, count: int, warmup: int) -> tuple[float, float]:
-    """Decode ``count`` frames and nothing else, after ``warmup`` uncounted ones: milliseconds and processor milliseconds
+    """Decode ``count`` frames and nothing else, after ``warmup`` uncounted ones: milliseconds and processor ms
     a frame. The decoder's own threads work ahead, so single frames say nothing."""
     source.open()
     frames = source.frames()

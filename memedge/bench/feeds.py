@@ -61,7 +61,7 @@ class Prepared(Source):
         self._closed = True
 
 
-def prepare(uri: str = PREPARED_URI, count: int = PREPARED_FRAMES) -> Prepared:
+def prepare(uri: str, count: int = PREPARED_FRAMES) -> Prepared:
     """Take the first frames of a source and keep them in memory, in the source's own pixel format.
 
     Raises:
@@ -206,7 +206,7 @@ def feed(uri: str | None, options: SourceOptions | None = None) -> Feed:
         SourceError: it cannot be opened, or holds no frames.
     """
     if uri is None:
-        prepared = prepare()
+        prepared = prepare(PREPARED_URI)
         return Feed("prepared", replace(prepared.open(), label="test pattern"), lambda: prepared)
     if uri == "-":
         raise UsageError("standard input can be read once; a measurement reads its source again and again")

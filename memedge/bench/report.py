@@ -148,7 +148,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decoding(msgspec.Struct, frozen=True, kw_only=True):
-    """The file decoded with nothing else going on: time and processor time a frame in milliseconds, median of rounds."""
+    """The file decoded with nothing else going on: time and processor time a frame in ms, median of rounds."""
 
     wall_ms: float
     cpu_ms: float
