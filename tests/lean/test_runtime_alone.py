@@ -122,8 +122,13 @@ def test_lists_are_json(words: tuple[str, ...]) -> None:
 
 @pytest.mark.skipif(not LEAN, reason="torch is present here")
 @pytest.mark.parametrize("name", ["train", "eval", "export"])
-def test_commands_of_the_export_extra_say_what_to_install(name: str) -> None:
-    done = command(name, "--model", "resnet18", code=1)
+def test_commands_of_the_export_extra_say_what_to_install(name: str, tmp_path: Path) -> None:
+    words: dict[str, tuple[str | Path, ...]] = {
+        "train": ("--model", "resnet18", "--data", f"lnsim:{tmp_path}"),
+        "eval": (tmp_path, "--data", f"lnsim:{tmp_path}"),
+        "export": ("--model", "resnet18", "--out", tmp_path / "bundle"),
+    }
+    done = command(name, *words[name], code=1)
     assert "pip install 'memedge[export]'" in done.stderr
 
 
