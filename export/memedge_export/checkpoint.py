@@ -48,13 +48,13 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     val_spearman: float | None = None
 
 
-def save(path: Path, state: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+def save(path: Path, state: Mapping[str, Tensor], info: CheckpointInfo | None) -> None:
     """Write a checkpoint so that ``path`` is either complete or what it was before."""
     from safetensors.torch import save as to_bytes
 
     data = to_bytes(
         {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-        metadata={_KEY: msgspec.json.encode(info).decode()},
+        metadata=None if info is None else {_KEY: msgspec.json.encode(info).decode()},
     )
     replace_file(path, data)
 

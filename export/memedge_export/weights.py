@@ -26,6 +26,7 @@ from .models.frame import FrameModel
 
 IMAGENET = "imagenet"
 _LARGEST_HEADER = 100 << 20
+_IMAGENET_LICENCE = "torchvision's ImageNet weights: trained on ImageNet, whose terms allow non-commercial research use"
 _HEAD = ("head.0.weight", "head.0.bias")
 
 
@@ -208,13 +209,22 @@ def fit(network: FrameModel, state: Mapping[str, Tensor], what: str) -> tuple[bo
     return has_head, notes
 
 
-def initial(entry: models.ModelEntry, network: FrameModel, weights: str) -> tuple[bool, list[str]]:
-    """Put start weights into a network: a file, or ``imagenet``. Returns whether they had a head, and notes."""
+def initial(
+    entry: models.ModelEntry, network: FrameModel, weights: str
+) -> tuple[bool, list[str], CheckpointInfo | None]:
+    """Put start weights into a network: a file, or ``imagenet``.
+
+    Returns whether they had a head, notes on what was not used, and what the file says of itself.
+    """
+    info = None
     if weights == IMAGENET:
         state, what = _imagenet_state(entry)
+        training = Training(status="trained", datasets=(f"ImageNet ({what})",))
+        info = CheckpointInfo(model=entry.id, preprocess=entry.preprocess, training=training, licence=_IMAGENET_LICENCE)
     else:
-        (state, _), what = read_state(Path(weights)), f"weights '{weights}'"
-    return fit(network, state, what)
+        (state, info), what = read_state(Path(weights)), f"weights '{weights}'"
+    has_head, notes = fit(network, state, what)
+    return has_head, notes, info
 
 
 def _some(names: list[str]) -> str:
@@ -236,7 +246,7 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
     loaded = Loaded(
         entry.id,
         network,
-        info.preprocess if info else entry.preprocess,
+        entry.preprocess,
         Training(
             status="trained", notes=f"weights from '{path.name}'; the file does not say what they were trained on"
         ),
@@ -268,7 +278,7 @@ def _from_torchvision(entry: models.ModelEntry, seed: int) -> Loaded:
     _, notes = fit(network, state, what)
     loaded = Loaded(entry.id, network, entry.preprocess, Training(status="untrained"), what, notes=notes)
     _make_head(loaded, f"trunk: {what} (ImageNet)")
-    loaded.licence = "ImageNet weights of torchvision: BSD-3-Clause code, weights trained on ImageNet (research terms)"
+    loaded.licence = _IMAGENET_LICENCE
     return loaded
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from helpers_training import write_set
+from memedge.errors import UsageError
 from memedge_export import models
 from memedge_export.data import open_data, parse
 from memedge_export.data.pictures import PictureCache, fitted, read_picture, to_tensor
@@ -14,9 +17,6 @@ from memedge_export.errors import DataError
 from memedge_export.train.augment import colored, region
 from memedge_export.train.feed import TrainingFeed, training_scores
 from memedge_export.train.recipe import Augmentation, recipe_for
-from PIL import Image
-
-from memedge.errors import UsageError
 
 
 def test_folder_list_with_a_split(tmp_path: Path) -> None:
@@ -28,8 +28,14 @@ def test_folder_list_with_a_split(tmp_path: Path) -> None:
 
 def test_list_as_spreadsheets_write_it(tmp_path: Path) -> None:
     write_set(tmp_path, 4)
-    text = "\ufeff,file, score\r\n1,pictures/000.png, 0.5\r\n2,pictures/001.png,nan\r\n3,pictures/002.png,\r\n4,pictures/003.png,1"
-    (tmp_path / "list.csv").write_bytes(text.encode())
+    rows = [
+        ",file, score",
+        "1,pictures/000.png, 0.5",
+        "2,pictures/001.png,nan",
+        "3,pictures/002.png,",
+        "4,pictures/003.png,1",
+    ]
+    (tmp_path / "list.csv").write_bytes(("\ufeff" + "\r\n".join(rows)).encode())
     data = open_data(f"folder:{tmp_path / 'list.csv'}")
     assert [record.score for record in data.records] == [0.5, 1.0]
     assert {record.split for record in data.records} <= {"train", "val", "test"}
@@ -111,7 +117,8 @@ def test_tensor_is_pillows_picture_normalised(tmp_path: Path) -> None:
     contract = models.squash_preset(24, 32)
     assert np.abs(fitted(read_picture(path), contract).astype(int) - picture).max() <= 1
     expected = (picture / 255 - contract.mean) / contract.std
-    assert np.abs(to_tensor(read_picture(path), contract).numpy() - expected.transpose(2, 0, 1)).max() <= 1.01 / 255 / 0.224
+    difference = to_tensor(read_picture(path), contract).numpy() - expected.transpose(2, 0, 1)
+    assert np.abs(difference).max() <= 1.01 / 255 / 0.224
 
 
 def test_augmentation_without_change_is_the_contract() -> None:
@@ -126,10 +133,11 @@ def test_augmentation_without_change_is_the_contract() -> None:
 def test_random_crop_of_a_cropping_contract_is_a_piece_of_the_resized_picture() -> None:
     picture = np.zeros((64, 128, 3), np.uint8)
     picture[..., 0] = np.arange(128)[None]
-    left = [region(picture, models.frame_preset(64, 48), Augmentation(mirror=False), np.random.default_rng(i))[0, 0, 0] for i in range(40)]
+    contract, still = models.frame_preset(64, 48), Augmentation(mirror=False)
+    left = [region(picture, contract, still, np.random.default_rng(i))[0, 0, 0] for i in range(40)]
     assert min(left) <= 8
     assert 60 <= max(left) <= 128 - 48
-    assert region(picture, models.frame_preset(64, 48), Augmentation(), np.random.default_rng(1)).shape == (48, 48, 3)
+    assert region(picture, contract, Augmentation(), np.random.default_rng(1)).shape == (48, 48, 3)
 
 
 def test_colour_changes_are_mild_and_seeded() -> None:

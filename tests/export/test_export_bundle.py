@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
-from memedge_export import export_bundle, golden, models, onnx_export, weights
-from memedge_export.checkpoint import CheckpointInfo, save
-from memedge_export.errors import DataError, ExportError
 from PIL import Image
 
 from memedge.errors import BundleError, UsageError
 from memedge_engines.bundle import Bundle
 from memedge_engines.manifest import Quantiles, Training
+from memedge_export import export_bundle, golden, models, onnx_export, weights
+from memedge_export.checkpoint import CheckpointInfo, save
+from memedge_export.errors import DataError, ExportError
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,16 @@ def test_golden_archive_is_what_its_page_says(bundle: Bundle) -> None:
         tensor = archive[f"tensor_model_frames_{number}"]
         assert (frame.dtype, tensor.dtype, tensor.shape) == (np.uint8, np.float32, (1, 3, 64, 64))
         # Pillow is the independent reference: exact tensor within its rounding, score within the recorded tolerance.
-        levels = np.round((tensor * np.reshape(contract.std, (3, 1, 1)) + np.reshape(contract.mean, (3, 1, 1))) * 255)
+        std, mean = (np.reshape(v, (3, 1, 1)) for v in (contract.std, contract.mean))
+        levels = np.round((tensor * std + mean) * 255)
         picture = pillow(frame, 72, 64)
         assert np.abs(levels[0].transpose(1, 2, 0) - picture).max() <= 1
         pillow_tensor = (picture / 255 - contract.mean) / contract.std
         score = session.run(["score"], {"frames": pillow_tensor.transpose(2, 0, 1)[None].astype(np.float32)})[0]
         expected = float(archive["score_fp32"][number, 0])
-        assert min(max(float(score[0, 0]), 0), 1) == pytest.approx(expected, abs=bundle.manifest.golden.tolerance["fp32"])
+        assert min(max(float(score[0, 0]), 0), 1) == pytest.approx(
+            expected, abs=bundle.manifest.golden.tolerance["fp32"]
+        )
     assert len(sizes) == 6
     assert any(h % 2 and w % 2 for h, w in sizes)
     assert archive["score_fp32"].dtype == np.float64
@@ -94,7 +97,7 @@ def pillow(frame: np.ndarray, short: int, crop: int) -> np.ndarray:
 
 def test_existing_bundles_are_kept_unless_forced(bundle: Bundle, checkpoint: Path) -> None:
     before = bundle.hash
-    with pytest.raises(BundleError, match="exists already.*--force"):
+    with pytest.raises(BundleError, match=r"exists already.*--force"):
         export_bundle.export("resnet-s", str(checkpoint), bundle.path)
     again = export_bundle.export("resnet-s", str(checkpoint), bundle.path, force=True, name="tiny")
     assert msgspec.structs.replace(again.manifest.provenance, created="") == msgspec.structs.replace(
@@ -104,9 +107,7 @@ def test_existing_bundles_are_kept_unless_forced(bundle: Bundle, checkpoint: Pat
     assert before
 
 
-def test_interrupted_export_leaves_nothing(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

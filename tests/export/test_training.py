@@ -10,15 +10,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+
 from helpers_training import write_set
+from memedge.errors import UsageError
+from memedge_engines.manifest import Training
 from memedge_export import models, weights
+from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.data import open_data
 from memedge_export.errors import TrainingError
 from memedge_export.train import loop
 from memedge_export.train.loop import Job, Run, train
 from memedge_export.train.recipe import RECIPES, Augmentation, Phase, Recipe, recipe_for
-
-from memedge.errors import UsageError
 
 TWO_PHASES = Recipe(
     phases=(
@@ -154,7 +156,8 @@ def test_killed_in_the_middle_of_saving_and_resumed(table: Path, tmp_path: Path)
     out = tmp_path / "killed"
     paths = [*sys.path, str(Path(__file__).parent)]
     code = _CHILD.format(paths=paths, table=str(table), out=str(out))
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     resumed = train(job(table, out), resume=True)
     assert resumed.read_bytes() == train(job(table, tmp_path / "whole")).read_bytes()
@@ -163,7 +166,7 @@ def test_killed_in_the_middle_of_saving_and_resumed(table: Path, tmp_path: Path)
 def test_runs_are_not_mixed_up(table: Path, tmp_path: Path) -> None:
     short = Recipe(phases=(TWO_PHASES.phases[0],), batch=16)
     train(job(table, tmp_path / "run", short))
-    with pytest.raises(TrainingError, match="a run lies in .* already .*--resume"):
+    with pytest.raises(TrainingError, match=r"a run lies in .* already .*--resume"):
         train(job(table, tmp_path / "run", short))
     with pytest.raises(TrainingError, match="another model, data, recipe, seed or start weights"):
         train(job(table, tmp_path / "run", short, seed=9), resume=True)
@@ -174,7 +177,7 @@ def test_runs_are_not_mixed_up(table: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(table: Path, tmp_path: Path) -> None:
     wild = Recipe(phases=(Phase(name="wild", epochs=3, rates={"head": 1e30, "trunk": 1e30}),), batch=8)
-    with pytest.raises(TrainingError, match="loss (nan|inf) in epoch"):
+    with pytest.raises(TrainingError, match=r"loss (nan|inf) in epoch"):
         train(job(table, tmp_path / "run", wild))
 
 
@@ -188,6 +191,23 @@ def test_start_weights_are_taken(table: Path, tmp_path: Path) -> None:
     best = train(job(table, tmp_path / "run", frozen, init=str(tmp_path / "trunk.safetensors")))
     state, _ = weights.read_state(best)
     assert torch.equal(state["trunk.layer4.0.conv2.weight"], trunk.layer4[0].conv2.weight)
+
+
+def test_what_the_start_weights_came_from_is_not_forgotten(table: Path, tmp_path: Path) -> None:
+    info = CheckpointInfo(
+        model="resnet-s",
+        preprocess=models.squash_preset(32, 32),
+        training=Training(status="trained", datasets=("a first set",), notes="made so"),
+        licence="its terms",
+    )
+    trunk = models.entry("resnet-s").build(0.25).trunk
+    save(tmp_path / "trunk.safetensors", trunk.state_dict(), info)
+    frozen = Recipe(phases=(Phase(name="head", epochs=1, rates={"head": 1e-3}),), batch=16)
+    best = train(job(table, tmp_path / "run", frozen, init=str(tmp_path / "trunk.safetensors"), notes="and so"))
+    loaded = weights.load("resnet-s", str(best))
+    assert loaded.training.datasets == ("pictures listed in list.csv", "before that: a first set")
+    assert loaded.training.notes == "made so\nand so"
+    assert loaded.licence == "its terms"
 
 
 def test_recipes_are_the_papers_or_ours() -> None:
@@ -205,10 +225,11 @@ def test_recipes_are_the_papers_or_ours() -> None:
 def test_pretraining_resumes_and_gives_a_trunk(tmp_path: Path) -> None:
     import io
 
+    from PIL import Image
+
     from memedge_export.errors import DataError
     from memedge_export.train import start
     from memedge_export.train.pretrain import pretrain
-    from PIL import Image
 
     rng = np.random.default_rng(0)
     files, offsets = [], [0]
@@ -222,12 +243,13 @@ def test_pretraining_resumes_and_gives_a_trunk(tmp_path: Path) -> None:
     torch.manual_seed(0)
     trunk = models.entry("resnet-s").build(0.17).trunk
     lines: list[str] = []
-    path = pretrain(trunk, trunk.features, tmp_path, tmp_path / "out", epochs=1, batch=40, amp=False, report=lines.append)
+    out = tmp_path / "out"
+    path = pretrain(trunk, trunk.features, tmp_path, out, epochs=1, batch=40, amp=False, report=lines.append)
     assert "held-out accuracy" in lines[-1]
     state, info = weights.read_state(path)
     assert info is None
     assert set(state) == set(trunk.state_dict())
     with pytest.raises(TrainingError, match="a run lies in"):
         start.pretraining("resnet-s", f"tiny32:{tmp_path}", tmp_path / "out")
-    with pytest.raises(DataError, match="has no train.npz"):
+    with pytest.raises(DataError, match=r"has no train\.npz"):
         start.pretraining("resnet-s", f"tiny32:{tmp_path / 'out'}", tmp_path / "new")

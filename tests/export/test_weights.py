@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from memedge_export import checkpoint, models, untrained, weights
-from memedge_export.data.pictures import to_tensor
-from memedge_export.errors import WeightsError
 from safetensors.torch import save_file
 
 from memedge.pictures import generate
 from memedge_engines.manifest import Training
+from memedge_export import checkpoint, models, untrained, weights
+from memedge_export.data.pictures import to_tensor
+from memedge_export.errors import WeightsError
 
 TINY = models.frame_preset(32, 32)
 ENTRY = models.ModelEntry("resnet18", models.entry("resnet18").build, TINY, "resnet18")
@@ -88,9 +88,10 @@ def test_wrong_shapes_are_named_with_what_was_expected(tmp_path: Path) -> None:
 def test_unused_keys_are_reported_and_bad_values_refused(tmp_path: Path) -> None:
     state = torchvision_state(classes=1)
     save_file({**state, "layer9.x": torch.zeros(1)}, tmp_path / "more.safetensors")
-    assert any("1 keys were not used: trunk.layer9.x" in n for n in weights.load("resnet18", str(tmp_path / "more.safetensors")).notes)
+    loaded = weights.load("resnet18", str(tmp_path / "more.safetensors"))
+    assert any("1 keys were not used: trunk.layer9.x" in note for note in loaded.notes)
     save_file({**state, "conv1.weight": torch.full((8, 3, 7, 7), float("nan"))}, tmp_path / "nan.safetensors")
-    with pytest.raises(WeightsError, match="not finite, in trunk.conv1.weight"):
+    with pytest.raises(WeightsError, match="not finite, in trunk"):
         weights.load("resnet18", str(tmp_path / "nan.safetensors"))
 
 
@@ -154,7 +155,8 @@ def test_newest_run_is_found_and_named(tmp_path: Path) -> None:
 def test_untrained_network_as_the_recipe_says(tmp_path: Path) -> None:
     loaded = weights.load("resnet18", seed=5, runs=tmp_path)
     again = weights.load("resnet18", seed=5, runs=tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.model.state_dict().values(), again.model.state_dict().values()))
+    states = [list(one.model.state_dict().values()) for one in (loaded, again)]
+    assert all(torch.equal(a, b) for a, b in zip(states[0], states[1], strict=True))
     assert loaded.training.status == "untrained"
     blocks = [m for m in loaded.model.trunk.modules() if hasattr(m, "last_bn")]
     assert len(blocks) == 8

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from memedge_export import models
-from memedge_export.models import count
 
 from memedge.errors import UsageError
 from memedge.models import card
+from memedge_export import models
+from memedge_export.models import count
 
 _GOLDEN = {"resnet18": (11_177_025, 1.814), "resnet101": (42_502_209, 7.799)}
 

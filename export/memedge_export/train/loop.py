@@ -30,7 +30,7 @@ from .. import models, weights
 from ..checkpoint import CheckpointInfo, replace_file, save
 from ..data.records import DataSet, split_hash
 from ..errors import TrainingError
-from ..eval.metrics import evaluate, quantiles
+from ..eval.metrics import Result, evaluate, quantiles
 from ..models.frame import FrameModel
 from .feed import TrainingFeed, ValidationFeed, training_scores
 from .recipe import Phase, Recipe
@@ -48,7 +48,7 @@ class Job:
         init: weights to start from: a file, ``imagenet``, or none.
         preprocess: the preset; none takes the model's own.
         width: multiplies the channels.
-        commands: how to do it again, for the card.
+        notes: how to do it again, for the card.
     """
 
     model: str
@@ -59,7 +59,6 @@ class Job:
     init: str | None = None
     preprocess: Preprocess | None = None
     width: float = 1.0
-    commands: Sequence[str] = ()
     notes: str = ""
 
 
@@ -95,7 +94,7 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
     held_out = [record for data in job.sets for record in data.split("val")]
     feed = TrainingFeed(records, scores, contract, job.recipe, job.seed)
     validation = ValidationFeed(held_out, contract)
-    network = _start(job, entry, float(scores.mean()))
+    network, start = _start(job, entry, float(scores.mean()))
     average = copy.deepcopy(network) if job.recipe.average else None
     identity = _identity(job, contract)
     run = Run()
@@ -132,7 +131,7 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
                  "val_mse": round(result.mse, 6), "best": int(better)}
             )  # fmt: skip
             if better:
-                save(job.out / BEST, judged.state_dict(), _info(job, contract, run, result, predicted))
+                save(job.out / BEST, judged.state_dict(), _info(job, start, contract, run, result, predicted))
             _save_state(state_file, identity, run, network, average, optimiser)
             replace_file(job.out / HISTORY, _history(run).encode())
             status(
@@ -170,20 +169,20 @@ def set_modes(network: FrameModel, phase: Phase) -> None:
             module.eval()
 
 
-def _start(job: Job, entry: models.ModelEntry, mean: float) -> FrameModel:
+def _start(job: Job, entry: models.ModelEntry, mean: float) -> tuple[FrameModel, CheckpointInfo | None]:
     """The network before the first epoch: initial weights where there are some, and a head that gives the mean
     score."""
     network = weights.build(entry, seed=job.seed, width=job.width)
-    has_head = False
+    has_head, info = False, None
     if job.init is not None:
-        has_head, notes = weights.initial(entry, network, job.init)
+        has_head, notes, info = weights.initial(entry, network, job.init)
         for note in notes:
             status(note)
     if not has_head:
         with torch.no_grad():
             network.linear.weight.mul_(0.1)
             network.linear.bias.fill_(mean)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last), info  # type: ignore[call-overload]
 
 
 def _epoch(
@@ -235,7 +234,10 @@ def _blend(average: FrameModel, network: FrameModel, decay: float) -> None:
             kept.copy_(new)
 
 
-def _info(job: Job, contract: Preprocess, run: Run, result: Any, predicted: Any) -> CheckpointInfo:
+def _info(
+    job: Job, start: CheckpointInfo | None, contract: Preprocess, run: Run, result: Result, predicted: Any
+) -> CheckpointInfo:
+    """What the checkpoint of this epoch says of itself; what its start weights say of themselves is part of it."""
     sets = ", ".join(data.name for data in job.sets)
     reference = None
     if len(predicted) >= _FEWEST_FOR_QUANTILES:
@@ -245,15 +247,20 @@ def _info(job: Job, contract: Preprocess, run: Run, result: Any, predicted: Any)
         preprocess=contract,
         training=Training(
             status="trained",
-            datasets=tuple(data.title or data.name for data in job.sets),
+            datasets=(
+                *(data.title or data.name for data in job.sets),
+                *(f"before that: {name}" for name in (start.training.datasets if start else ())),
+            ),
             held_out=f"{sets} val ({result.count} pictures; the epoch was chosen on it)",
             spearman=result.spearman,
             spearman_interval=result.spearman_interval,
-            notes=" ".join(part for part in (job.notes, *(f"`{c}`" for c in job.commands)) if part),
+            notes="\n".join(part for part in (start.training.notes if start else "", job.notes) if part),
         ),
         width=job.width,
         quantiles=reference,
-        licence="; ".join(data.licence for data in job.sets if data.licence),
+        licence="; ".join(
+            part for part in (*(data.licence for data in job.sets), start.licence if start else "") if part
+        ),
         data=tuple(data.name for data in job.sets),
         split_sha256=split_hash(job.sets),
         recipe=msgspec.to_builtins(job.recipe),

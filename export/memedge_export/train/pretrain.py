@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from ..checkpoint import CheckpointInfo, replace_file, save
+
+TINY32_TITLE = (
+    "Tiny ImageNet (training part, 100,000 photographs of 200 classes at 32x32), trunk pretrained as a classifier"
+)
+TINY32_LICENCE = "Tiny ImageNet: pictures from ImageNet, whose terms allow non-commercial research use"
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -71,14 +77,13 @@ def pretrain(
     seed: int = 1,
     amp: bool = True,
     report: Callable[[str], None] = print,
+    info: CheckpointInfo | None = None,
 ) -> Path:
-    """Train ``trunk`` as a classifier; write ``out/state.pt`` each epoch (resumable) and ``out/trunk.safetensors``.
+    """Train ``trunk`` as a classifier; write ``out/state.pt`` each epoch (resumable) and, at the end,
+    ``out/trunk.safetensors``, which carries ``info``.
 
     Returns the path of the trunk weights. 2,000 pictures, drawn with the seed, are held out for the reported accuracy.
     """
-    from safetensors.torch import save_file
-
-    out.mkdir(parents=True, exist_ok=True)
     pictures, labels = load_tiny32(data)
     order = np.random.default_rng(seed).permutation(len(labels))
     held, kept = order[:2000], order[2000:]
@@ -117,7 +122,7 @@ def pretrain(
                 report(f"epoch {epoch + 1}/{epochs} step {step}/{steps} loss {total / (step + 1):.3f}")
         right = _accuracy(model, pictures[held], labels[held], amp)
         report(f"epoch {epoch + 1}/{epochs} loss {total / steps:.3f} held-out accuracy {right:.3f}")
-        partial = state_file.with_suffix(".tmp")
+        buffer = io.BytesIO()
         torch.save(
             {
                 "model": model.state_dict(),
@@ -125,11 +130,10 @@ def pretrain(
                 "schedule": schedule.state_dict(),
                 "epoch": epoch + 1,
             },
-            partial,
+            buffer,
         )
-        partial.replace(state_file)
-        weights = out / "trunk.safetensors"
-        save_file({k: v.contiguous() for k, v in trunk.state_dict().items()}, weights)
+        replace_file(state_file, buffer.getvalue())
+    save(out / "trunk.safetensors", trunk.state_dict(), info)
     return out / "trunk.safetensors"
 
 

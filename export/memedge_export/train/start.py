@@ -10,11 +10,14 @@ import torch
 
 from memedge.console import status
 from memedge.errors import UsageError
+from memedge_engines.manifest import Training
 
 from .. import models, weights
+from ..checkpoint import CheckpointInfo
 from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
 from .loop import Job, train
+from .pretrain import TINY32_LICENCE, TINY32_TITLE
 from .recipe import recipe_for
 
 
@@ -53,7 +56,7 @@ def training(
         out,
         seed=seed,
         init=init,
-        commands=[_command(model, data, init, epochs, batch, seed, bf16)],
+        notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16)}`.",
     )
     return train(job, resume=resume)
 
@@ -101,6 +104,17 @@ def pretraining(
         seed=seed,
         amp=bf16 is not False,
         report=status,
+        info=_pretraining_info(entry, [data], epochs, batch, seed, bf16),
+    )
+
+
+def _pretraining_info(
+    entry: models.ModelEntry, data: Sequence[str], epochs: int | None, batch: int | None, seed: int, bf16: bool | None
+) -> CheckpointInfo:
+    command = _command(entry.id, data, None, epochs, batch, seed, bf16)
+    training = Training(status="trained", datasets=(TINY32_TITLE,), notes=f"Trunk pretrained with `{command}`.")
+    return CheckpointInfo(
+        model=entry.id, preprocess=models.squash_preset(32, 32), training=training, licence=TINY32_LICENCE, seed=seed
     )
 
 
