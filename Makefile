@@ -16,7 +16,7 @@ help:
 	@echo "make demo    score the project's own clip: rolling scores here, files in out/demo"
 	@echo "make test    every test, ruff and mypy, in .venv-test"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make bench   what the default bundle costs on this machine"
+	@echo "make bench   what scoring costs on this machine, stage by stage and beside other programs"
 	@echo "make wheels  core dependencies as aarch64 wheels, installed size"
 	@echo "make clean   remove environments, caches and out/"
 
@@ -61,9 +61,11 @@ lint: .venv-test/ready
 	.venv-test/bin/python -m ruff check .
 	.venv-test/bin/python -m mypy
 
+# memedge's own report of the default bundle, then every script of benchmarks/ (minutes); a broken budget is a failure.
 bench: .venv-test/ready
 	@mkdir -p out/bench
-	.venv-test/bin/memedge bench --all --source samples/clip/demo.mp4
+	.venv-test/bin/memedge bench --all --source samples/clip/demo.mp4 --out out/bench/report.json --plot out/bench/report.png
+	@status=0; for script in benchmarks/bench_*.py; do echo; echo "== $$script"; .venv-test/bin/python $$script || status=1; done; exit $$status
 
 wheels: .venv-test/ready
 	.venv-test/bin/python benchmarks/check_wheels.py
