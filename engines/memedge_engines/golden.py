@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,10 @@ from .manifest import InputStorage, Manifest, Node, NodeInput, Preprocess
 
 # A picture that a device made must not need more than this to unpack: 16384 x 16384 RGB.
 _LARGEST_ARRAY = 1 << 30
+# What numpy and zipfile raise for bytes that are no npz, or that claim arrays larger than memory.
+_NOT_NPZ = (
+    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 RunGraph = Callable[[Node, dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 
@@ -102,7 +107,7 @@ def read(bundle: Bundle) -> GoldenFrames:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except BundleError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except _NOT_NPZ as error:
         raise BundleError(f"{where} is not a golden file: {error}", fix="export the bundle again") from None
     count = manifest.golden.frames
 

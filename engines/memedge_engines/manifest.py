@@ -278,4 +278,7 @@ def encode(manifest: Manifest) -> bytes:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the manifest."""
     schema = msgspec.json.schema(Manifest)
+    # msgspec leaves out what it checks of a mapping's keys.
+    for record, field in (("Node", "files"), ("Golden", "tolerance")):
+        schema["$defs"][record]["properties"][field]["propertyNames"] = {"enum": list(LOWERINGS)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "memedge bundle manifest", **schema}

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from importlib.metadata import entry_points
 
-from ..errors import EngineError
+from ..errors import EngineError, UnknownName
 from .base import Availability, Backend, Engine, EngineOptions, TensorSpec
 
 __all__ = ["Availability", "Backend", "Engine", "EngineOptions", "TensorSpec", "get", "names"]
@@ -32,7 +32,7 @@ def get(name: str) -> Backend:
     """The back end called ``name``.
 
     Raises:
-        EngineError: there is none of that name.
+        UnknownName: there is none of that name.
     """
     for point in entry_points(group="memedge.backends"):
         if point.name == name:
@@ -44,7 +44,7 @@ def get(name: str) -> Backend:
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean '{near[0]}'?" if near else "."
-        raise EngineError(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
+        raise UnknownName(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     backend: Backend = module.BACKEND
     return backend

@@ -195,7 +195,9 @@ def shape_text(shape: Sequence[Dim]) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of a library's message that says something, at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines()]
+    # OpenVINO begins with where in its own sources the error was thrown.
+    lines = [line for line in lines if line and not line.startswith("Exception from")]
     return (lines[0] if lines else type(error).__name__)[:300]
 
 

@@ -32,7 +32,18 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-def opened(backend: Backend, bundles: dict[str, Bundle], place: str, lowering: str = "fp32") -> tuple[Engine, Node, Bundle]:
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def library(request: pytest.FixtureRequest) -> Backend:
+    """A back end that reads graphs."""
+    found = backends.get(request.param)
+    if not found.availability().usable:
+        pytest.skip(found.availability().reason)
+    return found
+
+
+def opened(
+    backend: Backend, bundles: dict[str, Bundle], place: str, lowering: str = "fp32"
+) -> tuple[Engine, Node, Bundle]:
     bundle = bundles[place.partition(".")[0]]
     node = bundle.manifest.node(place.partition(".")[2])
     return backend.open(bundle, node, lowering, EngineOptions(threads=1, max_batch=4)), node, bundle
@@ -81,10 +92,8 @@ def test_a_batch_gives_what_its_samples_give(backend: Backend, bundles: dict[str
 
 @pytest.mark.parametrize("place", NODES)
 @pytest.mark.parametrize("count", [1, 2])
-def test_numbers_equal_onnx_reference(backend: Backend, bundles: dict[str, Bundle], place: str, count: int) -> None:
-    if backend.name == "synthetic":
-        pytest.skip("the synthetic back end does not read graphs")
-    engine, node, bundle = opened(backend, bundles, place)
+def test_numbers_equal_onnx_reference(library: Backend, bundles: dict[str, Bundle], place: str, count: int) -> None:
+    engine, node, bundle = opened(library, bundles, place)
     with engine:
         inputs = batch(engine, count, seed=count)
         expected = evaluate(bundle.read(node.files["fp32"]), **inputs)
@@ -92,10 +101,8 @@ def test_numbers_equal_onnx_reference(backend: Backend, bundles: dict[str, Bundl
             np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-5)
 
 
-def test_int8_lowering_equals_onnx_reference(backend: Backend, bundles: dict[str, Bundle]) -> None:
-    if backend.name == "synthetic":
-        pytest.skip("the synthetic back end does not read graphs")
-    engine, node, bundle = opened(backend, bundles, "frame.model", "cpu")
+def test_int8_lowering_equals_onnx_reference(library: Backend, bundles: dict[str, Bundle]) -> None:
+    engine, node, bundle = opened(library, bundles, "frame.model", "cpu")
     with engine:
         assert (engine.lowering, engine.precision) == ("cpu", "int8")
         inputs = batch(engine, 2)
@@ -177,7 +184,9 @@ def test_library_that_is_not_usable(
     backend: Backend, bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = bundles["frame"]
-    monkeypatch.setattr(type(backend), "availability", lambda self: backends.Availability(False, "gone", "bring it back"))
+    monkeypatch.setattr(
+        type(backend), "availability", lambda self: backends.Availability(False, "gone", "bring it back")
+    )
     with pytest.raises(BackendUnavailable, match=f"engine {backend.name}: gone") as caught:
         backend.open(bundle, bundle.manifest.node("model"), "fp32")
     assert caught.value.fix == "bring it back"

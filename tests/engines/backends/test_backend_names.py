@@ -51,7 +51,9 @@ class _Point:
 
 def test_entry_points_add_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = backends.get("synthetic")
-    monkeypatch.setattr(backends, "entry_points", lambda group: [_Point(foreign)] if group == "memedge.backends" else [])
+    monkeypatch.setattr(
+        backends, "entry_points", lambda group: [_Point(foreign)] if group == "memedge.backends" else []
+    )
     assert "foreign" in backends.names()
     assert backends.get("foreign") is foreign
 
