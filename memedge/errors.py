@@ -10,6 +10,7 @@ from memedge_engines.errors import (
     FrameError,
     MemedgeError,
     PreprocessError,
+    UnknownName,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "SourceLost",
+    "UnknownName",
     "UsageError",
 ]
 

@@ -1,8 +1,7 @@
 """The loop: source -> mailbox -> executor -> rolling -> sinks.
 
 One decode serves every bundle. Files lose nothing and are pipelined by one frame (sinks work on frame n while the
-engine
-works on n+1); a live source is scored newest frame first, one at a time.
+engine works on n+1); a live source is scored newest frame first, one at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 from memedge_engines.frame import Frame
 
 from .content import ContentWatch
-from .errors import MemedgeError, UsageError
+from .errors import MemedgeError, SourceError, SourceLost, UsageError
 from .lane import Lane, LaneOptions, Pending
 from .mailbox import Reader
 from .reading import Reading
@@ -84,17 +83,25 @@ class Loop:
         self._options = options or LoopOptions()
         self._between = between
         self._stop = threading.Event()
+        self._opening = True
         self._ended = "end"
         self._reader: Reader | None = None
         self._lanes: list[Lane] = []
+        self._started: list[Sink] = []
         self._duration_s = 0.0
         self.info: SourceInfo | None = None
         self.summaries: dict[str, Summary] = {}
 
     def stop(self, reason: str = "signal") -> None:
-        """End after the frame at hand; callable from a signal handler or another thread."""
+        """End after the frame at hand, or give up a connection that does not answer.
+
+        Callable from a signal handler or another thread.
+        """
         self._ended = reason
         self._stop.set()
+        if self._opening:
+            # In a thread: a signal handler must not wait for locks that the interrupted code may hold.
+            threading.Thread(target=self._source.close, name="memedge-stop", daemon=True).start()
 
     def run(self) -> dict[str, Summary]:
         """Run to the end; the summaries by bundle label."""
@@ -109,27 +116,33 @@ class Loop:
             SourceError: the source cannot be opened, or fails before it delivers anything.
             SinkError: an output cannot be written; every other output is finished first.
         """
-        info = self._source.open()
+        try:
+            info = self._source.open()
+        except SourceError:
+            if self._stop.is_set():  # stopped while it connected: there is nothing to tell
+                return
+            raise
+        self._opening = False
         self.info = info
-        started = False
+        failed = False
         try:
             self._open_lanes(info)
             self._start_sinks(info)
-            started = True
             self._reader = Reader(self._source, info.live)
             yield from self._drain(info, self._reader)
         except GeneratorExit:
             self._ended = "stopped"
             raise
-        except BaseException:
-            self._ended = "failed"
+        except BaseException as error:
+            self._ended = "lost" if isinstance(error, SourceLost) else "failed"
+            failed = True
             raise
         finally:
             if self._reader is not None:
                 self._reader.stop()
             self._source.close()
             try:
-                self._finish(started)
+                self._finish(failed)
             finally:
                 for lane in self._lanes:
                     lane.close()
@@ -151,6 +164,7 @@ class Loop:
         )
         for sink in self._sinks:
             sink.start(context)
+            self._started.append(sink)
 
     def _drain(self, info: SourceInfo, reader: Reader) -> Iterator[Reading]:
         watch = ContentWatch(self._options.frozen_after_s if info.live else None)
@@ -242,18 +256,23 @@ class Loop:
 
     def _live_stats(self, lane: Lane, meter: RateMeter, reader: Reader) -> dict[str, Any]:
         """What live views show; ``stages`` is the lane's own statistics, read only when a view draws."""
-        return {"fps": meter.per_second, "stages": lane.stats, "drops": {"busy": reader.dropped}, "seen": reader.seen}
+        return {"fps": meter.per_second, "stages": lane.stats, "drops": self._drops(reader), "seen": reader.seen}
 
-    def _finish(self, started: bool) -> None:
-        drops = {"busy": self._reader.dropped} if self._reader is not None and self._reader.dropped else {}
+    def _drops(self, reader: Reader) -> dict[str, int]:
+        """``busy``: the engine had a newer frame to score; ``overrun``: the source itself could not hand it over."""
+        return {"busy": reader.dropped, "overrun": self._source.dropped}
+
+    def _finish(self, failed: bool) -> None:
+        counts = {} if self._reader is None else self._drops(self._reader)
+        drops = {reason: count for reason, count in counts.items() if count}
         error: BaseException | None = None
         for lane in self._lanes:
             summary = lane.summary(drops, self._duration_s, self._ended)
             self.summaries[lane.label] = summary
-            for sink in self._sinks if started else ():
+            for sink in self._started:
                 try:
                     sink.finish(summary)
                 except Exception as failure:  # every other output is finished first
                     error = error or failure
-        if error is not None and self._ended != "failed":
+        if error is not None and not failed:
             raise error

@@ -1,23 +1,26 @@
-"""What ``memedge run`` does: sources one after the other through opened bundles into sinks, ended cleanly by a
-signal."""
+"""What ``memedge run`` does: sources one after the other through opened bundles into sinks, ended by a signal."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from memedge_engines import backends
+from memedge_engines.choice import PRECISIONS
+
 from .console import print_error, status
-from .errors import SourceError, UsageError
+from .errors import FrameError, PreprocessError, SourceError, UsageError
 from .loading import open_bundle
 from .loop import Loop, LoopOptions
 from .scorer import Scorer
 from .sinks.base import Sink, Summary
+from .sources import names
 from .sources.base import SourceOptions
 from .tuning import Tuner
 
@@ -28,12 +31,23 @@ class Outputs:
 
     jsonl: str | None = None
     rotate_mb: float | None = None
-    csv: Path | None = None
-    summary_csv: Path | None = None
+    csv: str | None = None
+    summary_csv: str | None = None
     video: Path | None = None
     show: bool = False
     moments: Path | None = None
+    moments_count: int = 5
     view: bool = True
+
+    def texts(self) -> dict[str, str]:
+        """Flag to path of those that write text; ``-`` is stdout."""
+        given = {"--jsonl": self.jsonl, "--csv": self.csv, "--summary-csv": self.summary_csv}
+        return {flag: path for flag, path in given.items() if path is not None}
+
+    @property
+    def stdout_taken(self) -> bool:
+        """Whether readings go to stdout, so that nothing else may."""
+        return "-" in self.texts().values()
 
 
 @dataclass(frozen=True)
@@ -87,19 +101,21 @@ def _run_all(
 
     failed = 0
     for uri in sources:
+        if signals.caught is not None:
+            break
+        source = open_source(uri, request.source_options)
+        source.on_status = status
         loop = Loop(
-            open_source(uri, request.source_options),
+            source,
             scorers,
             sinks,
             request.loop_options,
             tuner.between if tuner is not None else None,
         )
-        signals.loop = loop
-        if signals.caught is not None:
-            break
+        signals.attach(loop)
         try:
             summaries = loop.run()
-        except SourceError as error:
+        except (SourceError, FrameError, PreprocessError) as error:
             if len(sources) == 1:
                 raise
             failed += 1
@@ -107,7 +123,7 @@ def _run_all(
             continue
         finally:
             signals.loop = None
-        if request.outputs.jsonl != "-":
+        if not request.outputs.stdout_taken:
             for summary in summaries.values():
                 print(result_line(label(uri), summary, len(scorers) > 1), flush=True)
     if signals.caught is not None:
@@ -126,32 +142,55 @@ def result_line(label: str, summary: Summary, several: bool) -> str:
 
 
 def check(request: RunRequest, sources: Sequence[str]) -> None:
-    """Raise UsageError for flags that contradict each other."""
+    """Raise UsageError for flags that contradict each other, or an output that would overwrite what it is made of."""
     outputs, options = request.outputs, request.source_options
+    for name in {request.engine} - {"auto"}:
+        backends.get(name)
+    if request.precision not in PRECISIONS:
+        raise UsageError(f"--precision {request.precision}; expected one of {', '.join(PRECISIONS)}")
     if outputs.rotate_mb is not None:
         if outputs.jsonl in (None, "-"):
             raise UsageError("--rotate-mb rotates a file: it needs --jsonl FILE")
-        if not outputs.rotate_mb > 0:
+        if not 0 < outputs.rotate_mb < math.inf:
             raise UsageError(f"--rotate-mb {outputs.rotate_mb:g}; expected more than 0")
-    named = [p for p in (outputs.jsonl, outputs.csv, outputs.summary_csv, outputs.video) if p not in (None, "-")]
-    paths = [os.path.abspath(str(p)) for p in named]
-    if len(set(paths)) != len(paths):
-        raise UsageError(f"two outputs have the same path: {sorted(paths)}")
+    _check_paths(outputs, sources)
     if outputs.video is not None and len(sources) > 1:
         raise UsageError(f"--video takes one source; '{request.source}' has {len(sources)}")
-    camera = any((options.camera_size, options.camera_fps, options.camera_format))
-    if camera and not request.source.startswith(("camera", "/dev/video")):
+    camera = names.camera_name(request.source) is not None
+    scheme = names.scheme(request.source)
+    if any((options.camera_size, options.camera_fps, options.camera_format)) and not camera:
         raise UsageError("--camera-size, --camera-fps and --camera-format belong to a camera")
-    live = request.source.startswith(("camera", "/dev/video", "rtsp:", "rtsps:"))
-    if live and (options.from_s or options.to_s is not None):
+    if (camera or scheme in ("rtsp", "rtsps")) and (options.from_s or options.to_s is not None):
         raise UsageError("--from and --to belong to a file, not to a live source", fix="use --max-seconds")
-    if options.wait and not live and "://" not in request.source:
+    if options.wait and not camera and scheme in (None, "file", "test"):
         raise UsageError("--wait waits for a camera or a network source")
-    if request.engine not in ("auto", "openvino") and request.bf16:
+    if request.bf16 and request.engine not in ("auto", "openvino"):
         raise UsageError(f"--bf16 is an option of the engine openvino, not of {request.engine}")
-    for path in request.outputs.video, request.outputs.csv, request.outputs.summary_csv:
-        if path is not None and path.is_dir():
-            raise UsageError(f"'{path}' is a folder; expected a file to write")
+    if request.bf16 and request.precision in ("fp16", "int8"):
+        raise UsageError(f"--bf16 and --precision {request.precision} contradict each other")
+
+
+def _check_paths(outputs: Outputs, sources: Sequence[str]) -> None:
+    texts = outputs.texts()
+    taken = [flag for flag, path in texts.items() if path == "-"]
+    if len(taken) > 1:
+        raise UsageError(f"{' and '.join(taken)} cannot both be written to stdout")
+    files = {flag: Path(path) for flag, path in texts.items() if path != "-"}
+    if outputs.video is not None:
+        files["--video"] = outputs.video
+    read = {os.path.realpath(source): source for source in sources if os.path.exists(source)}
+    seen: dict[str, str] = {}
+    for flag, path in files.items():
+        if path.is_dir():
+            raise UsageError(f"{flag} '{path}' is a folder; expected a file to write")
+        place = os.path.realpath(path)
+        if place in read:
+            raise UsageError(f"{flag} '{path}' would overwrite the source", fix="choose another name")
+        other = seen.setdefault(place, flag)
+        if other != flag and not path.is_char_device():
+            raise UsageError(f"{other} and {flag} have the same path '{path}'")
+    if outputs.moments is not None and outputs.moments.is_file():
+        raise UsageError(f"--moments '{outputs.moments}' is a file; expected a folder")
 
 
 def _may_tune(request: RunRequest) -> bool:
@@ -194,7 +233,7 @@ def _open_sinks(outputs: Outputs) -> list[Sink]:
     if outputs.moments is not None:
         from .sinks.moments import MomentsSink
 
-        sinks.append(MomentsSink(outputs.moments))
+        sinks.append(MomentsSink(outputs.moments, outputs.moments_count))
     if outputs.show:
         from .sinks.show import ShowSink
 
@@ -213,9 +252,16 @@ class _Signals:
     loop: Loop | None = None
     caught: int | None = None
 
+    def attach(self, loop: Loop) -> None:
+        """A loop begins; it ends at once if the signal came before there was one."""
+        self.loop = loop
+        if self.caught is not None:
+            loop.stop("signal")
+
     def handle(self, number: int, _frame: FrameType | None) -> None:
         if self.caught is not None:
-            sys.stderr.write("memedge: second signal, leaving at once\n")
+            # Not through sys.stderr: the interrupted code may be in the middle of a write to it.
+            os.write(2, b"memedge: second signal, leaving at once\n")
             os._exit(128 + number)
         self.caught = number
         if self.loop is not None:

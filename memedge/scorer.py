@@ -54,7 +54,7 @@ class Scorer:
 
     Attributes:
         bundle: the opened bundle (``.path``, ``.manifest``).
-        engine, precision: what runs it.
+        engine, precision: what runs it; ``wanted_precision`` is what was asked for, maybe ``auto``.
         executor: the executor behind it, for :func:`memedge.stream` and the loop.
     """
 
@@ -72,6 +72,7 @@ class Scorer:
         if threads < 0:
             raise UsageError(f"threads {threads}; expected 0 (all cores) or more")
         self.bundle = bundle
+        self.wanted_precision = precision
         self.max_batch = max_batch
         self.options = EngineOptions(threads=threads, max_batch=max_batch, bf16=bf16)
         self.choice = choice.first(bundle, engine, precision, self.options)
@@ -214,7 +215,7 @@ def as_rgb(picture: Picture) -> NDArray[np.uint8]:
         return picture
     from .sources.picture import load_picture
 
-    return load_picture(picture)
+    return load_picture(os.fspath(picture))
 
 
 def fresh_targets(manifest: Manifest, outputs: Outputs) -> Iterator[tuple[Target, float, bool]]:

@@ -14,7 +14,7 @@ from memedge_engines import choice
 from memedge_engines.backends.base import Engine
 
 from .console import status
-from .errors import EngineError, MemedgeError
+from .errors import EngineError
 from .scorer import Scorer
 
 START_AFTER_S = 3.0
@@ -34,7 +34,7 @@ class Tuner:
         self._scorers = {
             label: scorer
             for label, scorer in scorers.items()
-            if not scorer.choice.remembered and len(choice.candidates(scorer.bundle)) > 1
+            if not scorer.choice.remembered and len(_candidates(scorer)) > 1
         }
         self._start_after_s = start_after_s
         self._first_s: float | None = None
@@ -63,13 +63,13 @@ class Tuner:
         for label, scorer in self._scorers.items():
             try:
                 self._tune_one(label, scorer)
-            except MemedgeError as error:
-                status(f"memedge: engines were not timed: {error}")
+            except Exception as error:  # whatever a library comes up with, the run goes on with the engine it has
+                status(f"memedge: engines were not timed: {' '.join(str(error).split())}")
             if self._stop.is_set():
                 return
 
     def _tune_one(self, label: str, scorer: Scorer) -> None:
-        steps = choice.tuning(scorer.bundle, options=scorer.options)
+        steps = choice.tuning(scorer.bundle, "auto", scorer.wanted_precision, scorer.options)
         timings: list[choice.Timing] = []
         try:
             while not self._stop.is_set():
@@ -81,7 +81,7 @@ class Tuner:
         finally:
             steps.close()
         usable = [t for t in timings if t.median_ms is not None]
-        current = next((t for t in usable if t.candidate.backend == scorer.engine), None)
+        current = next((t for t in usable if t.candidate == scorer.choice.candidate), None)
         if not usable or usable[0] is current:
             return
         best = usable[0]
@@ -96,6 +96,11 @@ class Tuner:
         with self._lock:
             self._ready[label] = (f"{best.candidate}: {best.median_ms:.1f} ms{before}", engines)
 
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for the timing to end, if it has begun."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
     def close(self) -> None:
         """End the timing; engines that nobody took are closed. Safe to call twice."""
         self._stop.set()
@@ -106,3 +111,7 @@ class Tuner:
         for _, engines in ready.values():
             for engine in engines.values():
                 engine.close()
+
+
+def _candidates(scorer: Scorer) -> list[choice.Candidate]:
+    return choice.candidates(scorer.bundle, "auto", scorer.wanted_precision)

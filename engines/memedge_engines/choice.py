@@ -15,7 +15,7 @@ from typing import Any
 from . import backends, cache, golden, hardware
 from .backends.base import Backend, Engine, EngineOptions
 from .bundle import Bundle
-from .errors import BackendUnavailable, EngineError
+from .errors import BackendUnavailable, EngineError, UnknownName
 from .manifest import LOWERINGS, PRECISION_OF
 from .timing import Contestant, rounds
 
@@ -283,7 +283,7 @@ def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         near = difflib.get_close_matches(precision, PRECISIONS, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ";"
-        raise EngineError(f"no precision '{precision}'{hint} there are {', '.join(PRECISIONS)}")
+        raise UnknownName(f"no precision '{precision}'{hint} there are {', '.join(PRECISIONS)}")
 
 
 def _of_backend(bundle: Bundle, backend: Backend, precision: str) -> list[Candidate]:

@@ -36,6 +36,10 @@ class EngineError(MemedgeError):
     """An engine got inputs of another shape or dtype than it declares, or failed while running."""
 
 
+class UnknownName(EngineError):
+    """An engine or a precision that does not exist; on the command line, bad usage."""
+
+
 class BackendUnavailable(EngineError):
     """A back end cannot be used on this machine.
 

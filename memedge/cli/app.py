@@ -5,28 +5,31 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 / 143 ended by a signal after clo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 import typer
 
 from .. import __version__
 from ..console import print_error
-from ..errors import MemedgeError, UsageError
+from ..errors import MemedgeError, UnknownName, UsageError
 
 Command = Callable[..., Any]
+# What a command line that cannot be parsed raises: click's, or in newer typers their own copy of it.
+_ParseError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 _OWN = {
     "run": "Score a camera, a file, a stream or a folder, frame by frame.",
     "bench": "Measure a bundle on this device, stage by stage.",
-    "doctor": "Show devices and engines, and what keeps an engine from being used.",
+    "doctor": "Show devices and engines, and why an engine cannot be used.",
     "models": "List the models, with input, size and published correlation.",
     "info": "Show what a bundle is made of.",
-    "verify": "Rerun a bundle's golden frames on this device with every usable engine.",
+    "verify": "Rerun a bundle's golden frames with every usable engine.",
 }
 # What `pip install memedge[export]` brings; a command that lacks one of these says so.
 _EXPORT_MODULES = frozenset({"torch", "torchvision", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib"})
@@ -39,7 +42,7 @@ def _guard(function: Command) -> Command:
     def guarded(*arguments: Any, **keywords: Any) -> Any:
         try:
             return function(*arguments, **keywords)
-        except UsageError as error:
+        except (UsageError, UnknownName) as error:
             print_error(error)
             raise typer.Exit(2) from None
         except MemedgeError as error:
@@ -52,8 +55,7 @@ def _guard(function: Command) -> Command:
             print_error(MemedgeError(f"this command needs '{missing}'", fix="pip install 'memedge[export]'"))
             raise typer.Exit(1) from None
         except BrokenPipeError:
-            # The reader of our stdout left: nothing more to say, and nothing may be flushed into it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
@@ -78,21 +80,30 @@ def _plugged(point: EntryPoint) -> Command:
 
 def build(wanted: str | None = None) -> typer.Typer:
     """The application. ``wanted``: the command on the command line, so that only its module is imported."""
+    terminal = sys.stdout.isatty()
     app = typer.Typer(
         name="memedge",
         help="Scores how memorable what a camera sees is, on the device.",
         no_args_is_help=True,
+        # Boxes and colours are for people; elsewhere lines are plain and long enough to be whole.
+        rich_markup_mode="rich" if terminal else None,
+        context_settings={} if terminal else {"terminal_width": 110},
         add_completion=False,
         pretty_exceptions_enable=False,
     )
 
-    @app.callback()
-    def _root(
-        version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-    ) -> None:
-        if version:
+    def tell_version(wished: bool) -> None:
+        if wished:
             print(f"memedge {__version__}")
             raise typer.Exit
+
+    @app.callback()
+    def _root(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version and leave.", is_eager=True, callback=tell_version
+        ),
+    ) -> None:
+        pass
 
     known = set(_OWN)
     for name, text in _OWN.items():
@@ -121,8 +132,32 @@ def _placeholder(name: str) -> Command:
     return command
 
 
+def _drop_stdout() -> None:
+    """The reader of our stdout left: nothing more to say, and nothing may be flushed into it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line and exit (SystemExit); without a word, show the help.
+
+    Args:
+        arguments: the words after the program's name; none takes those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     wanted = next((word for word in words if not word.startswith("-")), None)
-    build(wanted)(words, prog_name="memedge")
+    code: Any = None
+    try:
+        code = build(wanted)(words, prog_name="memedge", standalone_mode=False)
+        sys.stdout.flush()
+    except _ParseError as error:
+        told: str = error.format_message() if hasattr(error, "format_message") else str(error)
+        helpful = f"memedge {wanted} --help" if wanted in _OWN else "memedge --help"
+        print_error(UsageError(" ".join(told.split()).rstrip("."), fix=helpful))
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        _drop_stdout()
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

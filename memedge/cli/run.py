@@ -2,55 +2,105 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 
-Opt = typer.Option
 _AGGREGATES = ("mean", "median", "exponential")
+_ENGINE, _SCORING, _OUTPUTS, _CAMERA = "Engine", "Scoring", "Outputs", "Cameras and streams"
+
+
+def _option(help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
 def command(
     source: Annotated[
         str,
-        Opt(help="camera0, /dev/video0, file, picture, folder, glob, rtsp://, http(s)://, test://, - (stdin)."),
+        _option(
+            "camera0, /dev/video0, a file, picture, folder or glob, rtsp://, http(s)://, test://, - (stdin).",
+            metavar="SOURCE",
+        ),
     ],
     bundle: Annotated[
-        list[Path] | None, Opt(help="Bundle folder; may be given twice. Default: the one that ships.")
+        list[Path] | None,
+        _option("Bundle folder; may be given twice. Default: the one that ships.", metavar="DIR"),
     ] = None,
-    engine: Annotated[str, Opt(help="auto, or an engine that `memedge doctor` lists.")] = "auto",
-    precision: Annotated[str, Opt(help="auto, fp32, fp16 or int8.")] = "auto",
-    threads: Annotated[int, Opt(help="CPU threads of the engine; 0: all cores.")] = 0,
-    bf16: Annotated[bool, Opt("--bf16", help="Let OpenVINO compute in bfloat16: faster, another number.")] = False,
-    rate: Annotated[float | None, Opt(help="Score at most this many frames a second. Default: every frame.")] = None,
-    window: Annotated[float | None, Opt(help="Rolling window in seconds. Default: the bundle's.")] = None,
-    aggregate: Annotated[str | None, Opt(help="Rolling score: mean, median or exponential.")] = None,
-    from_s: Annotated[float, Opt("--from", help="Start of a file's part, seconds.")] = 0.0,
-    to_s: Annotated[float | None, Opt("--to", help="End of a file's part, seconds, not included.")] = None,
-    max_seconds: Annotated[float | None, Opt(help="Stop after this much capture time.")] = None,
-    jsonl: Annotated[str | None, Opt(help="Readings as JSON Lines; - is stdout.")] = None,
-    rotate_mb: Annotated[float | None, Opt(help="Start a new JSON Lines file at this size.")] = None,
-    csv: Annotated[Path | None, Opt(help="Readings as CSV.")] = None,
-    summary_csv: Annotated[Path | None, Opt(help="One row a source: file, video scores, frames scored.")] = None,
-    video: Annotated[Path | None, Opt(help="Annotated video, OUT.mp4.")] = None,
-    show: Annotated[bool, Opt("--show", help="Show a window (needs the extra opencv and a display).")] = False,
-    moments: Annotated[Path | None, Opt(help="Folder for pictures of the most memorable moments.")] = None,
-    moments_count: Annotated[int, Opt(help="How many moments.")] = 5,
-    frozen_after: Annotated[float, Opt(help="Seconds of bit-identical live frames that raise the flag frozen.")] = 10.0,
-    skip_frozen: Annotated[bool, Opt("--skip-frozen", help="Leave frozen frames out of the rolling score.")] = False,
-    skip_black: Annotated[bool, Opt("--skip-black", help="Leave black frames out of the rolling score.")] = False,
-    camera_size: Annotated[str | None, Opt(help="Picture size asked of a camera, e.g. 1280x720.")] = None,
-    camera_fps: Annotated[float | None, Opt(help="Frames per second asked of a camera.")] = None,
-    camera_format: Annotated[str | None, Opt(help="Format asked of a camera: mjpeg, yuyv422 ...")] = None,
-    wait: Annotated[bool, Opt("--wait", help="Keep trying the first connection, too.")] = False,
-    connect_timeout: Annotated[float, Opt(help="Seconds that a first connection may take.")] = 15.0,
-    caller: Annotated[list[str] | None, Opt(help="Value of a caller input, NAME=NUMBER[,NUMBER...].")] = None,
-    tune: Annotated[bool, Opt(help="Time the other engines after the first scores and use the best.")] = True,
-    quiet: Annotated[bool, Opt("--quiet", "-q", help="No live view.")] = False,
+    from_s: Annotated[float, _option("Start of a file's part, seconds.", "--from", metavar="S")] = 0.0,
+    to_s: Annotated[float | None, _option("End of a file's part, not included.", "--to", metavar="S")] = None,
+    max_seconds: Annotated[float | None, _option("Stop after this much capture time.", metavar="S")] = None,
+    quiet: Annotated[bool, _option("No live view.", "--quiet", "-q")] = False,
+    rate: Annotated[
+        float | None,
+        _option("Score at most this many frames a second. Default: every frame.", panel=_SCORING, metavar="HZ"),
+    ] = None,
+    window: Annotated[
+        float | None, _option("Rolling window. Default: the bundle's.", panel=_SCORING, metavar="S")
+    ] = None,
+    aggregate: Annotated[
+        str | None, _option("Rolling score: mean, median or exponential.", panel=_SCORING, metavar="NAME")
+    ] = None,
+    frozen_after: Annotated[
+        float, _option("Bit-identical live frames for this long raise the flag frozen.", panel=_SCORING, metavar="S")
+    ] = 10.0,
+    skip_frozen: Annotated[
+        bool, _option("Leave frozen frames out of the rolling score.", "--skip-frozen", panel=_SCORING)
+    ] = False,
+    skip_black: Annotated[
+        bool, _option("Leave black frames out of the rolling score.", "--skip-black", panel=_SCORING)
+    ] = False,
+    caller: Annotated[
+        list[str] | None,
+        _option("Value of a bundle's caller input.", panel=_SCORING, metavar="NAME=NUMBER[,NUMBER...]"),
+    ] = None,
+    jsonl: Annotated[
+        str | None, _option("Readings as JSON Lines; - is stdout.", panel=_OUTPUTS, metavar="FILE")
+    ] = None,
+    rotate_mb: Annotated[
+        float | None, _option("Start a new JSON Lines file at this size.", panel=_OUTPUTS, metavar="MB")
+    ] = None,
+    csv: Annotated[str | None, _option("Readings as CSV; - is stdout.", panel=_OUTPUTS, metavar="FILE")] = None,
+    summary_csv: Annotated[
+        str | None,
+        _option("One row a source: file, video scores, frames scored.", panel=_OUTPUTS, metavar="FILE"),
+    ] = None,
+    video: Annotated[Path | None, _option("Annotated video.", panel=_OUTPUTS, metavar="OUT.mp4")] = None,
+    moments: Annotated[
+        Path | None, _option("Folder for pictures of the most memorable moments.", panel=_OUTPUTS, metavar="DIR")
+    ] = None,
+    moments_count: Annotated[int, _option("How many moments.", panel=_OUTPUTS, metavar="N")] = 5,
+    show: Annotated[
+        bool, _option("Show a window (needs the extra opencv and a display).", "--show", panel=_OUTPUTS)
+    ] = False,
+    engine: Annotated[
+        str, _option("auto, or an engine that `memedge doctor` lists.", panel=_ENGINE, metavar="NAME")
+    ] = "auto",
+    precision: Annotated[str, _option("auto, fp32, fp16 or int8.", panel=_ENGINE, metavar="NAME")] = "auto",
+    threads: Annotated[int, _option("CPU threads; 0: all cores.", panel=_ENGINE, metavar="N")] = 0,
+    bf16: Annotated[
+        bool, _option("Let OpenVINO compute in bfloat16: faster, another number.", "--bf16", panel=_ENGINE)
+    ] = False,
+    tune: Annotated[
+        bool, _option("Time the other engines after the first scores and use the best.", panel=_ENGINE)
+    ] = True,
+    camera_size: Annotated[
+        str | None, _option("Picture size asked of a camera, e.g. 1280x720.", panel=_CAMERA, metavar="WxH")
+    ] = None,
+    camera_fps: Annotated[
+        float | None, _option("Frames per second asked of a camera.", panel=_CAMERA, metavar="HZ")
+    ] = None,
+    camera_format: Annotated[
+        str | None, _option("Format asked of a camera: mjpeg, yuyv422 ...", panel=_CAMERA, metavar="NAME")
+    ] = None,
+    wait: Annotated[bool, _option("Keep trying the first connection, too.", "--wait", panel=_CAMERA)] = False,
+    connect_timeout: Annotated[
+        float, _option("How long a first connection may take.", panel=_CAMERA, metavar="S")
+    ] = 15.0,
 ) -> None:
     """Score a camera, a file, a stream or a folder, frame by frame."""
     from ..lane import LaneOptions
@@ -92,6 +142,7 @@ def command(
             video=video,
             show=show,
             moments=moments,
+            moments_count=moments_count,
             view=not quiet,
         ),
     )
@@ -117,6 +168,8 @@ def _callers(words: list[str]) -> dict[str, list[float]]:
             if not (name and equals):
                 raise ValueError(word)
             values[name] = [float(n) for n in numbers.split(",")]
+            if not all(map(math.isfinite, values[name])):
+                raise ValueError(word)
         except ValueError:
             raise UsageError(f"--caller {word}; expected NAME=NUMBER[,NUMBER...]") from None
     return values
