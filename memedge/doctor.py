@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from memedge_engines import backends, cache, choice, hardware
-from memedge_engines.backends.base import Availability
+from memedge_engines.backends.base import Availability, first_line
 
 from .environment import Environment, environment
 
@@ -164,7 +164,7 @@ def _engine(name: str) -> EngineReport:
         found, lowerings = backend.availability(), tuple(backend.lowerings)
     except Exception as error:  # another package's back end may do anything
         found, lowerings = (
-            Availability(False, f"its back end does not load: {error}", f"reinstall what brings {name}"),
+            Availability(False, f"its back end does not load: {first_line(error)}", f"reinstall what brings {name}"),
             (),
         )
     return EngineReport(name, found.usable, lowerings, found.reason, found.fix, found.version, found.devices)
@@ -219,7 +219,7 @@ def _opencv() -> str:
         build = cv2.getBuildInformation()
         version = cv2.__version__
     except Exception as error:
-        return f"does not load: {error} ({', '.join(packages) or 'not a pip package'})"
+        return f"does not load: {first_line(error)} ({', '.join(packages) or 'not a pip package'})"
     gstreamer = any("GStreamer" in line and "YES" in line for line in build.splitlines())
     windows = any(line.strip().startswith("GUI") and "NONE" not in line for line in build.splitlines())
     parts = [
@@ -287,4 +287,4 @@ def _providers() -> str:
 
         return f"its providers: {', '.join(ort.get_available_providers())}"
     except Exception as error:
-        return f"which does not load: {error}"
+        return f"which does not load: {first_line(error)}"

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,12 +275,12 @@ def test_every_dataflow_can_be_timed_on_real_engines(tmp_path: Path, variant: st
 
 
 @pytest.fixture
-def tuned(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
+def tuned(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """A device on which the second of two engines is remembered as the faster one."""
     use(monkeypatch, Fake("first", delay_s=0.005), Fake("second"))
     choice.tune(bundle, count=5)
     assert chosen(bundle) == "second int8"
-    yield bundle
+    return bundle
 
 
 def test_a_choice_is_for_one_bundle_precision_and_thread_count(tuned: Bundle, tmp_path: Path) -> None:
@@ -320,8 +320,14 @@ def test_a_corrupt_cache_is_ignored(tuned: Bundle, own_cache: Path, text: str) -
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"backend": 3, "lowering": "cpu"}, {"backend": "second", "lowering": "x"}, {"backend": "gone", "lowering": "cpu"}]
-)  # fmt: skip
+    "value",
+    [
+        {},
+        {"backend": 3, "lowering": "cpu"},
+        {"backend": "second", "lowering": "x"},
+        {"backend": "gone", "lowering": "cpu"},
+    ],
+)
 def test_a_remembered_value_that_makes_no_sense(tuned: Bundle, own_cache: Path, value: dict[str, Any]) -> None:
     [file] = (own_cache / "engines").glob("*.json")
     entry = json.loads(file.read_text())
