@@ -82,7 +82,7 @@ class Moments:
             self._cell = cell
         if self._open is not None and score <= self._open.score:
             return False
-        candidate = Candidate(time_s, score)
+        candidate = Candidate(float(time_s), float(score))
         if take is not None:
             if not (self._open is not None and self._open.payload is not None) and not self._may_be_chosen(candidate):
                 # Nothing of it is needed; it still is its cell's best, which decides what the cell stands for.
