@@ -27,6 +27,8 @@ Region = tuple[int, int, int, int]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
+Words = NDArray[np.uint16]
+Limits = tuple[NDArray[np.int16], NDArray[np.int16]]
 
 Dtype = type[np.float32] | type[np.float64]
 
@@ -68,6 +70,11 @@ def rgb_planes(frame: Frame, region: Region, *, exact: bool) -> Bytes:
     pairs = (x1 - left + 1) // 2
     result = _workspace.array("rgb", (3, y1 - top, pairs * 2), np.uint8)
     result16 = result.view(np.uint16)
+    # Whole arrays, because NumPy takes a scalar bound ten times as long.
+    low = _workspace.array("low", (BLOCK_ROWS, pairs), np.int16)
+    high = _workspace.array("high", (BLOCK_ROWS, pairs), np.int16)
+    low.fill(0)
+    high.fill(255)
     x_offset, y_offset = siting_offset(frame.siting)
     for first in range(top, y1, BLOCK_ROWS):
         rows = min(BLOCK_ROWS, y1 - first)
@@ -81,7 +88,8 @@ def rgb_planes(frame: Frame, region: Region, *, exact: bool) -> Bytes:
                 even_term, odd_term = _double_columns(term, x_offset)
             else:
                 even_term, odd_term = term[:, 0::2], term[:, 1::2]
-            _store(evens, even_term, odds, odd_term, result16[channel, first - top : first - top + rows])
+            target = result16[channel, first - top : first - top + rows]
+            _store(evens, even_term, odds, odd_term, (low, high), target)
     return result[:, y0 - top :, x0 - left : x1 - left]
 
 
@@ -191,19 +199,18 @@ def _interpolate(before: Floats, here: Floats, after: Floats, offset: float, eve
     np.add(main, quarter, out=odd)
 
 
-def _store(evens: Floats, even_term: Floats, odds: Floats, odd_term: Floats, target: NDArray[Any]) -> None:
-    """Add, clamp and truncate both columns into one uint16 ``target`` ``[rows, pairs]``."""
+def _store(evens: Floats, even_term: Floats, odds: Floats, odd_term: Floats, limits: Limits, target: Words) -> None:
+    """Add, truncate and clamp both columns into one uint16 ``target`` ``[rows, pairs]``."""
+    rows = evens.shape[0]
     total = _workspace.array("total", evens.shape, evens.dtype)
     half = _workspace.array("half", evens.shape, np.uint16)
-    low, high = 0.0, 255.5
-    for number, (luma, term) in enumerate(((evens, even_term), (odds, odd_term))):
+    low, high = limits
+    for first, luma, term in ((True, evens, even_term), (False, odds, odd_term)):
+        levels = (target if first else half).view(np.int16)
         np.add(luma, term, out=total)
-        np.clip(total, low, high, out=total)
-        if (number == 0) == _LOW_FIRST:
-            np.copyto(half if number else target, total, casting="unsafe")
-            if number:
-                np.bitwise_or(target, half, out=target)
-        else:
-            np.copyto(half, total, casting="unsafe")
-            np.left_shift(half, np.uint16(8), out=half)
-            np.bitwise_or(target, half, out=target) if number else np.copyto(target, half)
+        np.copyto(levels, total, casting="unsafe")
+        np.maximum(levels, low[:rows], out=levels)
+        np.minimum(levels, high[:rows], out=levels)
+        if first != _LOW_FIRST:
+            np.left_shift(levels.view(np.uint16), np.uint16(8), out=levels.view(np.uint16))
+    np.bitwise_or(target, half, out=target)
