@@ -75,8 +75,9 @@ def _budgets(name: str, ms: dict[str, float], auto: str, candidate: Candidate) -
     if "ONNX Runtime cpu" in ms and fp32 is not None:
         best = min(value for key, value in ms.items() if key.startswith("memedge") and key.endswith(" cpu"))
         own = ms["memedge onnxruntime cpu"]
-        made.append(Budget.at_least(f"{name}: int8 of auto over ONNX Runtime fp32", fp32 / best, 2.3, "x", note, not vnni))
-        made.append(Budget.at_least(f"{name}: int8 of ONNX Runtime over its fp32", fp32 / own, 2.0, "x", note, not vnni))
+        for what, ratio, limit in (("auto", fp32 / best, 2.3), ("ONNX Runtime", fp32 / own, 2.0)):
+            title = f"{name}: int8 of {what} over ONNX Runtime fp32"
+            made.append(Budget.at_least(title, ratio, limit, "x", note, not vnni))
     return made
 
 

@@ -20,8 +20,10 @@ _SAMPLES = 60
 FLAT_MB = 2.0
 
 
-def measure(bundle: Bundle, frames: int, engine: str = "auto", precision: str = "auto") -> tuple[dict[str, Any], list[Budget]]:
-    """Memory of a process that scores ``frames`` frames of the test pattern into a JSON Lines file, and the budgets on it."""
+def measure(
+    bundle: Bundle, frames: int, engine: str = "auto", precision: str = "auto"
+) -> tuple[dict[str, Any], list[Budget]]:
+    """Memory of a process that scores frames of the test pattern into a JSON Lines file, and the budgets on it."""
     name = bundle.manifest.name
     say(f"{name}: memory over {frames} frames")
     request = json.dumps([str(bundle.path), frames, engine, precision])
@@ -69,6 +71,8 @@ def child(path: str, frames: int, engine: str, precision: str) -> dict[str, Any]
         end(readings)  # type: ignore[arg-type]
         sink.close()
         half = len(sizes) // 2
+        part = half // 3 + 1
+        growth = float(np.median(sizes[-part:]) - np.median(sizes[half : half + part]))
         slope = float(np.polyfit(indices[half:], sizes[half:], 1)[0]) if len(sizes) - half > 2 else 0.0
         return {
             "bundle": scorer.manifest.name,
@@ -78,7 +82,7 @@ def child(path: str, frames: int, engine: str, precision: str) -> dict[str, Any]
             "peak_mb": peak_memory_mb(),
             "resident_mb": [round(size, 2) for size in sizes],
             "mb_per_1000_frames": round(slope * 1000, 4),
-            "growth_mb": round(float(np.median(sizes[-half // 3 :]) - np.median(sizes[half : half + half // 3 + 1])), 3),
+            "growth_mb": round(growth, 3),
         }
 
 

@@ -46,10 +46,11 @@ def measure(video: Path, bundle: Path | None = None, runs: int = 5) -> tuple[dic
         "python_alone_ms": round(median(bare), 1),
         "file": video.name,
     }
+    note = "default bundle, nothing remembered"
     return figures, [
         Budget.at_most("import memedge", import_ms, 200, "ms"),
         Budget("import memedge loads no decoder and no engine", "none", ", ".join(loaded) or "none", not loaded),
-        Budget.at_most("memedge run: process start to first score", score_ms, 1000, "ms", "default bundle, nothing remembered"),
+        Budget.at_most("memedge run: process start to first score", score_ms, 1000, "ms", note),
     ]
 
 
@@ -59,8 +60,9 @@ def _environment(cache: str | None = None) -> dict[str, str]:
 
 
 def _import() -> tuple[float, list[str]]:
+    command = [sys.executable, "-c", _IMPORT]
     found = subprocess.run(
-        [sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True, timeout=_LIMIT_S, env=_environment()
+        command, capture_output=True, text=True, check=True, timeout=_LIMIT_S, env=_environment()
     )
     spent, loaded = json.loads(found.stdout)
     return spent * 1e3, loaded

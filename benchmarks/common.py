@@ -38,7 +38,9 @@ class Budget:
     note: str = ""
 
     @classmethod
-    def at_most(cls, name: str, found: float | None, limit: float, unit: str, note: str = "", report: bool = False) -> Budget:
+    def at_most(
+        cls, name: str, found: float | None, limit: float, unit: str, note: str = "", report: bool = False
+    ) -> Budget:
         """``found`` may be at most ``limit``; ``report``: the limit does not hold here."""
         if found is None:
             return cls(name, f"<= {limit:g} {unit}", "not measured", None, note)
@@ -46,7 +48,9 @@ class Budget:
         return cls(name, f"<= {limit:g} {unit}", f"{found:.3g} {unit}", kept, note)
 
     @classmethod
-    def at_least(cls, name: str, found: float | None, limit: float, unit: str, note: str = "", report: bool = False) -> Budget:
+    def at_least(
+        cls, name: str, found: float | None, limit: float, unit: str, note: str = "", report: bool = False
+    ) -> Budget:
         """``found`` must be at least ``limit``; ``report``: the limit does not hold here."""
         if found is None:
             return cls(name, f">= {limit:g} {unit}", "not measured", None, note)
@@ -175,7 +179,7 @@ def slug(machine: Environment) -> str:
 def parser(text: str) -> argparse.ArgumentParser:
     """Arguments that every script takes."""
     made = argparse.ArgumentParser(description=text)
-    made.add_argument("--bundle", type=Path, action="append", default=[], help="bundle folder; default: ours and resnet101")
+    made.add_argument("--bundle", type=Path, action="append", default=[], help="default: ours and resnet101")
     made.add_argument("--json", type=Path, help="write the figures to this file")
     return made
 

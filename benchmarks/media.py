@@ -36,9 +36,11 @@ def render(path: Path, seconds: float, size: tuple[int, int] = (WIDTH, HEIGHT)) 
     scenes = 3
     with av.open(str(path), "w") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        stream = container.add_stream(codec, rate=FPS, options={"preset": "veryfast", "crf": "21"} if codec == "libx264" else {})
+        options = {"preset": "veryfast", "crf": "21"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.bit_rate = 6_000_000 if codec == "mpeg4" else None
+        if codec == "mpeg4":
+            stream.bit_rate = 6_000_000
         stream.codec_context.time_base = Fraction(1, FPS)
         wide = np.empty(0)
         for number in range(count):

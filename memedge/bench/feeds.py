@@ -44,16 +44,16 @@ class Prepared(Source):
         for index in itertools.count():
             if self._closed:
                 return
-            kept = self._kept[index % len(self._kept)]
-            kept.retain()
+            # The planes stay ours: nothing is to be done when such a frame is released.
             yield replace(
-                kept,
+                self._kept[index % len(self._kept)],
                 pts_s=index * interval,
                 duration_s=interval,
                 index=index,
                 arrival_ns=time.monotonic_ns(),
-                on_release=kept.release,
+                on_release=None,
                 _references=1,
+                _lock=threading.Lock(),
             )
 
     def close(self) -> None:

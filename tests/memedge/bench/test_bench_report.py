@@ -211,7 +211,8 @@ def test_lines_hold_everything() -> None:
     text = "\n".join(whole.lines())
     for words in (
         "Some CPU", "clip.mp4 64x48", "decode", "preprocess", "infer", "rolling", "sinks", "end to end",
-        "95.0 frames a second", "640 ms", "133 MiB", "frame age p50 12.0", "a sentence", "WARNING a warning", "alone 2.00 ms",
+        "95.0 frames a second", "640 ms", "133 MiB", "frame age p50 12.0", "a sentence", "WARNING a warning",
+        "alone 2.00 ms",
     ):  # fmt: skip
         assert words in text
 

@@ -226,19 +226,19 @@ def test_looped_file_runs_on(clip: Path) -> None:
     assert [i for i, first in enumerate(first_of_pass) if first] == [0, FRAMES, 2 * FRAMES]
 
 
-def test_prepared_frames_come_back_to_their_owner() -> None:
-    released = []
-    planes = Frame.from_rgb(picture(0), on_release=lambda: released.append(1))
-    source = Prepared([planes], SourceInfo(label="one", kind="test", live=False, fps=50.0))
+def test_prepared_frames_come_again_and_again() -> None:
+    kept = Frame.from_rgb(picture(0))
+    source = Prepared([kept], SourceInfo(label="one", kind="test", live=False, fps=50.0))
     source.open()
     frames = source.frames()
     first, second = next(frames), next(frames)
     assert (first.pts_s, second.pts_s) == (0.0, pytest.approx(0.02))
-    assert np.array_equal(first.host_planes()[0], planes.host_planes()[0])
     first.release()
+    assert not second.released
+    assert np.array_equal(second.host_planes()[0], kept.host_planes()[0])
     second.release()
-    assert not released
-    assert not planes.released
+    assert not next(frames).released
+    assert not kept.released
 
 
 def test_prepared_pattern_is_the_patterns_own() -> None:
