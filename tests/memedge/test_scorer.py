@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import VARIANTS, make_frame_bundle, picture, reference_outputs
 from PIL import Image
 
 import memedge
+from helpers_bundle import VARIANTS, make_frame_bundle, picture, reference_outputs
 from memedge.errors import BundleError, EngineError, FrameError, PictureError, UsageError
 from memedge.loading import open_bundle
 from memedge.scorer import Scorer, target_value
