@@ -102,7 +102,10 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, reading: Reading, picture: Picture | None, stats: dict[str, Any]) -> None:
-        """One reading, in order of time. ``stats``: frames per second, stage latencies, drops, for live views.
+        """One reading, in order of time.
+
+        ``stats``, for live views, every key optional: ``fps`` (frames per second), ``stages`` (stage name to a
+        :class:`memedge.stats.LatencyStats`, milliseconds), ``drops`` (reason to count).
 
         With several bundles each frame brings one reading per bundle, in the order of ``SinkContext.bundles``, with the
         same Picture.

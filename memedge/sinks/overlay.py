@@ -106,9 +106,9 @@ class Overlay:
             if top < 0:
                 break  # a picture too low for all its bundles shows the last ones
             part = picture[top:bottom, left : left + panel.width]
-            base = Image.fromarray(np.ascontiguousarray(part)).convert("RGBA")
-            base.alpha_composite(panel)
-            part[:] = np.asarray(base.convert("RGB"))
+            base = Image.fromarray(np.ascontiguousarray(part))
+            base.paste(panel, mask=panel)
+            part[:] = np.asarray(base)
             bottom = top - round(unit * 0.5)
 
     def _panel(self, bundle: str, width: int, unit: float) -> Image:
@@ -186,7 +186,7 @@ class Overlay:
         if line:
             x, y = line[-1]
             pen.ellipse((x - 2 * thick, y - 1.4 * thick, x + 0.8 * thick, y + 1.4 * thick), fill=_LINE)
-        panel.alpha_composite(graph.resize((wide // 2, tall // 2), Image.Resampling.BOX), (round(left), round(top)))
+        panel.alpha_composite(graph.reduce(2), (round(left), round(top)))
         for value, y in ((high, top), (low, bottom)):
             draw.text((right + unit * 0.5, y), f"{value:.1f}", font=self._font(unit * 0.95), fill=_SOFT, anchor="lm")
 
