@@ -7,9 +7,10 @@ Other packages add theirs through the entry-point group ``memedge.backends``.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from ..errors import EngineError, UnknownName
 from .base import Availability, Backend, Engine, EngineOptions, TensorSpec
@@ -21,30 +22,39 @@ __all__ = ["Availability", "Backend", "Engine", "EngineOptions", "TensorSpec", "
 _PREFERENCE = ("tensorrt", "onnxruntime-cuda", "onnxruntime", "openvino")
 
 
+@functools.cache
+def _foreign() -> dict[str, EntryPoint]:
+    """Back ends of other packages. Read once: it takes a look at every installed package."""
+    return {point.name: point for point in entry_points(group="memedge.backends")}
+
+
+def _own() -> set[str]:
+    modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"base", "synthetic"}
+    return {name.replace("_", "-") for name in modules}
+
+
 def names() -> list[str]:
     """Names of all back ends, in the order in which ``auto`` tries them; ``synthetic`` only by name."""
-    found = {m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if m.name not in ("base", "synthetic")}
-    found |= {point.name for point in entry_points(group="memedge.backends")}
+    found = _own() | set(_foreign())
     return [n for n in _PREFERENCE if n in found] + sorted(found - set(_PREFERENCE))
 
 
 def get(name: str) -> Backend:
-    """The back end called ``name``.
+    """The back end called ``name``; memedge's own before another package's of the same name.
 
     Raises:
-        UnknownName: there is none of that name.
+        EngineError: there is none of that name.
     """
-    for point in entry_points(group="memedge.backends"):
-        if point.name == name:
-            loaded = point.load()
-            if not isinstance(loaded, Backend):
-                raise EngineError(f"engine '{name}': entry point {point.value} gives no back end")
-            return loaded
-    known = [*names(), "synthetic"]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
+    if name == "synthetic" or name in _own():
+        module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+        backend: Backend = module.BACKEND
+        return backend
+    point = _foreign().get(name)
+    if point is None:
+        near = difflib.get_close_matches(name, [*names(), "synthetic"], 1)
         hint = f"; did you mean '{near[0]}'?" if near else "."
-        raise UnknownName(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    backend: Backend = module.BACKEND
-    return backend
+        raise EngineError(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
+    loaded = point.load()
+    if not isinstance(loaded, Backend):
+        raise EngineError(f"engine '{name}': entry point {point.value} gives no back end")
+    return loaded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from memedge_engines import backends
@@ -49,16 +51,26 @@ class _Point:
         return self._thing
 
 
-def test_entry_points_add_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = backends.get("synthetic")
-    monkeypatch.setattr(
-        backends, "entry_points", lambda group: [_Point(foreign)] if group == "memedge.backends" else []
-    )
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[_Point]]:
+    """Entry points that other packages would bring; read anew before and after."""
+    points: list[_Point] = []
+    backends._foreign.cache_clear()
+    monkeypatch.setattr(backends, "entry_points", lambda group: points if group == "memedge.backends" else [])
+    yield points
+    backends._foreign.cache_clear()
+
+
+def test_entry_points_add_back_ends(foreign: list[_Point]) -> None:
+    own = backends.get("synthetic")
+    foreign.append(_Point(own))
     assert "foreign" in backends.names()
-    assert backends.get("foreign") is foreign
+    assert backends.get("foreign") is own
+    with pytest.raises(EngineError, match=r"did you mean 'foreign'\?"):
+        backends.get("foriegn")
 
 
-def test_entry_point_that_is_no_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "entry_points", lambda group: [_Point("text")])
+def test_entry_point_that_is_no_back_end(foreign: list[_Point]) -> None:
+    foreign.append(_Point("text"))
     with pytest.raises(EngineError, match=r"entry point foreign\.module:THING gives no back end"):
         backends.get("foreign")
