@@ -43,7 +43,7 @@ def get(name: str) -> Backend:
     """The back end called ``name``; memedge's own before another package's of the same name.
 
     Raises:
-        EngineError: there is none of that name.
+        UnknownName: there is none of that name.
     """
     if name == "synthetic" or name in _own():
         module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
@@ -53,7 +53,7 @@ def get(name: str) -> Backend:
     if point is None:
         near = difflib.get_close_matches(name, [*names(), "synthetic"], 1)
         hint = f"; did you mean '{near[0]}'?" if near else "."
-        raise EngineError(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
+        raise UnknownName(f"no engine '{name}'{hint} There are {', '.join(names())}", fix="memedge doctor")
     loaded = point.load()
     if not isinstance(loaded, Backend):
         raise EngineError(f"engine '{name}': entry point {point.value} gives no back end")
