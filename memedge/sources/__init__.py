@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from ..errors import SourceError, UsageError
 from .base import DEFAULT_PIXEL_LIMIT, Source, SourceInfo, SourceOptions
-from .names import PICTURE_SUFFIXES, VIDEO_SUFFIXES, camera, is_media, is_picture, label, scheme
+from .names import PICTURE_SUFFIXES, VIDEO_SUFFIXES, camera_name, is_media, is_picture, label, scheme
 
 __all__ = [
     "DEFAULT_PIXEL_LIMIT",
@@ -40,7 +40,7 @@ def expand(uri: str, options: SourceOptions | None = None) -> list[str]:
     Raises:
         SourceError: a missing path, or a folder or glob without media.
     """
-    if uri == "-" or camera(uri) is not None or scheme(uri) is not None:
+    if uri == "-" or camera_name(uri) is not None or scheme(uri) is not None:
         return [uri]
     path = Path(uri).expanduser()
     if path.is_dir():
@@ -78,7 +78,7 @@ def open_source(uri: str, options: SourceOptions | None = None) -> Source:
         from .stdin import StdinSource
 
         return StdinSource(options)
-    if camera(uri) is not None:
+    if camera_name(uri) is not None:
         from .camera import CameraSource
 
         return CameraSource(uri, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,12 +41,13 @@ class SourceOptions:
     realtime: bool = False
 
     def __post_init__(self) -> None:
-        if self.from_s < 0 or (self.to_s is not None and self.to_s <= self.from_s):
+        end = math.inf if self.to_s is None else self.to_s
+        if not (0 <= self.from_s < end and self.from_s < math.inf):
             raise UsageError(f"--from {self.from_s:g} --to {self.to_s}: expected 0 <= from < to")
-        if self.camera_fps is not None and self.camera_fps <= 0:
+        if self.camera_fps is not None and not 0 < self.camera_fps < math.inf:
             raise UsageError(f"--camera-fps {self.camera_fps:g}; expected more than 0")
-        if self.connect_timeout_s <= 0:
-            raise UsageError(f"connection timeout {self.connect_timeout_s:g} s; expected more than 0")
+        if not 0 < self.connect_timeout_s < math.inf:
+            raise UsageError(f"--connect-timeout {self.connect_timeout_s:g}; expected more than 0")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def camera_device(name: str) -> tuple[str, str]:
     Raises:
         SourceError: not a camera's name, or a platform without cameras that FFmpeg can open.
     """
-    found = names.camera(name)
+    found = names.camera_name(name)
     if found is None:
         raise SourceError(f"'{name}' is no camera; expected camera0, camera1 ... or /dev/video0")
     if _PLATFORM == "linux":

@@ -223,10 +223,13 @@ class LiveSource(Source):
 
     def _play(self, decoder: Decoder) -> None:
         playback = Playback(decoder, self._options, self._closing)
-        self._announce(playback.info(self._label, self._kind))
-        for frame in playback:
-            if not self._offer(frame):
-                break
+        try:
+            self._announce(playback.info(self._label, self._kind))
+            for frame in playback:
+                if not self._offer(frame):
+                    break
+        finally:
+            playback.close()
 
     def _stream(self, decoder: Decoder, lost: bool) -> None:
         flags: tuple[str, ...] = ("reconnected",) if lost else ()

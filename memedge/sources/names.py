@@ -31,7 +31,7 @@ def scheme(uri: str) -> str | None:
     return match.group(1).lower() if match else None
 
 
-def camera(uri: str) -> str | None:
+def camera_name(uri: str) -> str | None:
     """The number of ``camera2`` or the path ``/dev/video2``; none for anything else."""
     match = _CAMERA.match(uri)
     return None if match is None else match.group(1) or match.group(2)

@@ -74,8 +74,8 @@ class NetworkSource(LiveSource):
                 "timeout": micros,
                 "allowed_media_types": "video",
             }
-        # FFmpeg takes up a broken HTTP transfer where it broke; what it cannot mend ends the session.
-        return {"rw_timeout": micros, "reconnect": "1", "reconnect_streamed": "1", "reconnect_delay_max": "4"}
+        # FFmpeg takes up the broken transfer of a file where it broke. A stream is connected again here, so that it shows.
+        return {"rw_timeout": micros, "reconnect": "1", "reconnect_delay_max": "4"}
 
     def _refused(self, error: BaseException) -> SourceError:
         why = reason(error)
