@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Budget, bundles, finish, parser, say
+from common import Budget, bundles, child_environment, finish, parser, say
 
 from memedge_engines.bundle import Bundle
 
@@ -27,10 +26,8 @@ def measure(
     name = bundle.manifest.name
     say(f"{name}: memory over {frames} frames")
     request = json.dumps([str(bundle.path), frames, engine, precision])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    found = subprocess.run(
-        [sys.executable, __file__, "--child", request], capture_output=True, text=True, env=environment, timeout=3600
-    )
+    command = [sys.executable, __file__, "--child", request]
+    found = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=3600)
     if found.returncode:
         raise RuntimeError(found.stderr)
     figures = json.loads(found.stdout.splitlines()[-1])

@@ -24,7 +24,9 @@ from memedge_engines.choice import Candidate
 _OWN = ("queue", "rolling", "sinks")
 
 
-def measure(path: Path | None = None, rounds: int = 5, frames: int = 300) -> tuple[dict[str, Any], list[Budget]]:
+def measure(
+    path: Path | None = None, rounds: int = 5, frames: int = 300, pattern: str = "test://?size=1920x1080&seconds=1"
+) -> tuple[dict[str, Any], list[Budget]]:
     """Milliseconds of queue, rolling and sinks for a 1080p frame, frame by frame, and the budget on their sum.
 
     Args:
@@ -32,7 +34,7 @@ def measure(path: Path | None = None, rounds: int = 5, frames: int = 300) -> tup
     """
     say("queues, rolling and sinks on the synthetic engine")
     bundle: Bundle = open_bundle(path)
-    source = prepare("test://?size=1920x1080&seconds=1", 12)
+    source = prepare(pattern, 12)
     rounds_ms: list[float] = []
     samples = Samples()
     with tempfile.TemporaryDirectory() as folder, FixedScorer(bundle, Candidate("synthetic", "fp32")) as scorer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import Budget, finish, median, parser, say
+from common import Budget, child_environment, finish, median, parser, say
 from media import clip
 
 _RUN = "import sys; from memedge.cli import main; sys.argv[0] = 'memedge'; main()"
@@ -54,15 +53,10 @@ def measure(video: Path, bundle: Path | None = None, runs: int = 5) -> tuple[dic
     ]
 
 
-def _environment(cache: str | None = None) -> dict[str, str]:
-    extra = {} if cache is None else {"MEMEDGE_CACHE": cache}
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **extra}
-
-
 def _import() -> tuple[float, list[str]]:
     command = [sys.executable, "-c", _IMPORT]
     found = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=_LIMIT_S, env=_environment()
+        command, capture_output=True, text=True, check=True, timeout=_LIMIT_S, env=child_environment()
     )
     spent, loaded = json.loads(found.stdout)
     return spent * 1e3, loaded
@@ -79,7 +73,8 @@ def _first_score(video: Path, bundle: Path | None, cache: str) -> float:
     command = [sys.executable, "-c", _RUN, "run", "--source", str(video), "--jsonl", "-", "--quiet"]
     command += ["--bundle", str(bundle)] if bundle is not None else []
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(cache)) as process:
+    own = child_environment(MEMEDGE_CACHE=cache)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=own) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         spent = None

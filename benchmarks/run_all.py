@@ -1,4 +1,4 @@
-"""Every benchmark in one run on one machine, some seven minutes: `python benchmarks/run_all.py --out benchmarks/results`.
+"""Every benchmark in one run on one machine, some seven minutes: `python benchmarks/run_all.py [--out DIR]`.
 
 Writes `<date>-<machine>.json` (everything) and `.md` (for people). Run it on a machine that does nothing else: the
 report says how busy others kept it.
@@ -21,7 +21,7 @@ import bench_memory
 import bench_overhead
 import bench_start
 import bench_user_loop
-from common import Budget, bundles, say, slug
+from common import ROOT, Budget, bundles, say, slug
 from markdown import page
 from media import clip
 
@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
 def main() -> int:
     """Run everything and write both files; 1 when a part failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/bench/results"), help="folder of the result files")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="default: ours and resnet101")
     parser.add_argument("--source", type=Path, help="video file; default: the rendered 1080p clip")
     parser.add_argument("--scale", type=float, default=1.0, help="length of all measurements")
