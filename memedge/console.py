@@ -30,8 +30,8 @@ def status(message: str) -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """``memedge: message`` on stderr, one line."""
-    print(f"memedge: error: {error}", file=sys.stderr, flush=True)
+    """``memedge: error: message`` on stderr, one line whatever the message holds."""
+    print(f"memedge: error: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -21,7 +21,7 @@ from .loop import Loop, LoopOptions
 from .scorer import Scorer
 from .sinks.base import Sink, Summary
 from .sources import names
-from .sources.base import SourceOptions
+from .sources.base import Source, SourceOptions
 from .tuning import Tuner
 
 
@@ -73,25 +73,29 @@ def run(request: RunRequest) -> int:
         UsageError: flags that contradict each other.
         MemedgeError: nothing could be scored, or an output could not be written.
     """
-    from .sources import expand
+    from .sources import expand, open_source
 
     sources = expand(request.source, request.source_options)
     check(request, sources)
+    # A wrong name is told before a bundle is opened; of a folder each file is made in its turn.
+    only = open_source(sources[0], request.source_options) if len(sources) == 1 else None
     with ExitStack() as stack:
         scorers = _open_scorers(request, stack)
+        # Before the sinks, so that it is left after them: no signal interrupts the closing of an output.
+        signals = stack.enter_context(_signals())
         sinks = _open_sinks(request.outputs)
         for sink in sinks:
             stack.callback(sink.close)
-        signals = stack.enter_context(_signals())
         tuner = Tuner(scorers) if _may_tune(request) else None
         if tuner is not None:
             stack.callback(tuner.close)
-        return _run_all(request, sources, scorers, sinks, tuner, signals)
+        return _run_all(request, sources, only, scorers, sinks, tuner, signals)
 
 
 def _run_all(
     request: RunRequest,
     sources: Sequence[str],
+    only: Source | None,
     scorers: dict[str, Scorer],
     sinks: list[Sink],
     tuner: Tuner | None,
@@ -103,17 +107,11 @@ def _run_all(
     for uri in sources:
         if signals.caught is not None:
             break
-        source = open_source(uri, request.source_options)
-        source.on_status = status
-        loop = Loop(
-            source,
-            scorers,
-            sinks,
-            request.loop_options,
-            tuner.between if tuner is not None else None,
-        )
-        signals.attach(loop)
         try:
+            source = only or open_source(uri, request.source_options)
+            source.on_status = status
+            loop = Loop(source, scorers, sinks, request.loop_options, tuner.between if tuner is not None else None)
+            signals.attach(loop)
             summaries = loop.run()
         except (SourceError, FrameError, PreprocessError) as error:
             if len(sources) == 1:
@@ -123,6 +121,7 @@ def _run_all(
             continue
         finally:
             signals.loop = None
+        _warn(label(uri), next(iter(summaries.values()), None))
         if not request.outputs.stdout_taken:
             for summary in summaries.values():
                 print(result_line(label(uri), summary, len(scorers) > 1), flush=True)
@@ -131,6 +130,15 @@ def _run_all(
     if failed:
         status(f"memedge: {failed} of {len(sources)} sources failed")
     return 1 if failed else 0
+
+
+def _warn(label: str, summary: Summary | None) -> None:
+    """Say on stderr what a person should know of a source that was scored nevertheless."""
+    flags = {} if summary is None else summary.flags
+    if flags.get("truncated"):
+        status(f"memedge: {label}: the file ends early; what is there was scored")
+    if flags.get("corrupt"):
+        status(f"memedge: {label}: {flags['corrupt']} damaged frames, scored as they were decoded")
 
 
 def result_line(label: str, summary: Summary, several: bool) -> str:
@@ -146,6 +154,8 @@ def check(request: RunRequest, sources: Sequence[str]) -> None:
     outputs, options = request.outputs, request.source_options
     for name in {request.engine} - {"auto"}:
         backends.get(name)
+    if request.threads < 0:
+        raise UsageError(f"--threads {request.threads}; expected 0 (all cores) or more")
     if request.precision not in PRECISIONS:
         raise UsageError(f"--precision {request.precision}; expected one of {', '.join(PRECISIONS)}")
     if outputs.rotate_mb is not None:
