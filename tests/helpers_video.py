@@ -97,7 +97,7 @@ def _silence(blocks: int) -> av.AudioFrame:
 
 
 def plain_decode(path: Path) -> list[tuple[float, Fraction | None, NDArray[np.uint8]]]:
-    """(seconds from the first frame, own duration, luma plane) of every frame, by PyAV without any of the project's code."""
+    """(seconds from the first frame, own duration, luma plane) of every frame, by PyAV alone."""
     found = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,9 +54,13 @@ class NetworkSource(LiveSource):
         address, settings = self._uri, self._settings()
         if settings.get("rtsp_transport") == "udp":
             address = address[: -len("?udp")]
+        begin = time.monotonic()
         try:
             container = self._opener(address, settings, (open_s, self._stall_s))
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            # An RTSP handshake that was interrupted for its time is reported as invalid data.
+            if time.monotonic() - begin >= 0.95 * open_s:
+                raise self._no_answer() from None
             raise self._refused(error) from None
         try:
             live = self._scheme not in ("http", "https") or not _states_length(container)
@@ -74,7 +79,8 @@ class NetworkSource(LiveSource):
                 "timeout": micros,
                 "allowed_media_types": "video",
             }
-        # FFmpeg takes up the broken transfer of a file where it broke. A stream is connected again here, so that it shows.
+        # FFmpeg takes up the broken transfer of a file where it broke. A stream is connected again by us, so that it
+        # shows in the readings.
         return {"rw_timeout": micros, "reconnect": "1", "reconnect_delay_max": "4"}
 
     def _refused(self, error: BaseException) -> SourceError:

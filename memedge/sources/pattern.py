@@ -110,9 +110,9 @@ class PatternSource(Source):
 
     def open(self) -> SourceInfo:
         """Render the scenes."""
-        if self._closing.is_set():
-            raise SourceError(f"{self._uri}: opened after it was closed")
         if self._info is None:
+            if self._closing.is_set():
+                raise SourceError(f"{self._uri}: opened after it was closed")
             from ..pictures import generate
 
             s = self._settings

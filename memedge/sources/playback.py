@@ -201,7 +201,7 @@ class Playback:
         return self._decoder.broken or missing > 0.5 + 2 * self._decoder.nominal_s
 
     def close(self) -> None:
-        """Release what is held and close the decoder; safe to call twice, from another thread once ``closing`` is set."""
+        """Release what is held and close the decoder; from another thread only once ``closing`` is set."""
         with self._lock:
             if self._pending is not None:
                 self._pending.release()

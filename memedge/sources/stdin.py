@@ -19,6 +19,7 @@ from .decoder import Decoder, unreadable
 from .playback import Playback
 
 _POLL_S = 0.2
+_MP4_FIX = "mp4 needs its index in front: ffmpeg -movflags +faststart, or send matroska or mpegts"
 
 
 class StdinSource(Source):
@@ -50,7 +51,13 @@ class StdinSource(Source):
                     "standard input is a terminal; expected a video",
                     fix="ffmpeg -i IN -f matroska - | memedge run --source -",
                 )
-            self._playback = Playback(self._decoder(stream), self._options, self._closing)
+            decoder = self._decoder(stream)
+            # FFmpeg finds the index at the end of a pipe, but cannot go back to the pictures before it.
+            fix = _MP4_FIX if "mp4" in decoder.container.format.name else None
+            try:
+                self._playback = Playback(decoder, self._options, self._closing)
+            except SourceError as error:
+                raise SourceError(error.message, fix=fix) from None
             self._info = self._playback.info("-", "stdin")
         return self._info
 
@@ -62,8 +69,7 @@ class StdinSource(Source):
             if pipe.count == 0:
                 raise SourceError("standard input: empty; expected a container that FFmpeg can read") from None
             told = unreadable(None, "standard input", error)
-            fix = "mp4 needs its index in front: ffmpeg -movflags +faststart, or send matroska or mpegts"
-            raise SourceError(told.message, fix=fix) from None
+            raise SourceError(told.message, fix=_MP4_FIX) from None
         try:
             return Decoder(container, "standard input", pixel_limit=self._options.pixel_limit)
         except BaseException:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_pictures_vary_in_detail_and_fall_off_like_photographs(sixty_four: np.nd
     assert share.min() < 0.005
     assert share.max() > 0.15
     edges = np.geomspace(1 / 120, 0.25, 9)
-    power = np.array([spectrum[:, (radius >= a) & (radius < b)].mean() for a, b in zip(edges, edges[1:], strict=False)])
+    power = np.array([spectrum[:, (radius >= a) & (radius < b)].mean() for a, b in pairwise(edges)])
     slope = np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(power), 1)[0]
     assert -3.2 < slope < -1.4  # photographs: about -2
 

@@ -118,8 +118,15 @@ def test_from_behind_the_end_says_so(tmp_path: Path) -> None:
         open_source(str(path), SourceOptions(from_s=5)).open()
 
 
-@pytest.mark.parametrize(("angle", "transposition"), [(-90, Image.Transpose.ROTATE_270), (90, Image.Transpose.ROTATE_90),
-                                                      (180, Image.Transpose.ROTATE_180), (0, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("angle", "transposition"),
+    [
+        (-90, Image.Transpose.ROTATE_270),
+        (90, Image.Transpose.ROTATE_90),
+        (180, Image.Transpose.ROTATE_180),
+        (0, None),
+    ],
+)
 def test_rotation_against_pillow(tmp_path: Path, angle: int, transposition: Image.Transpose | None) -> None:
     upright = Image.fromarray(numbered(1)[0])
     # What a phone held that way stores: the picture that the display matrix (counterclockwise degrees) turns upright.
@@ -331,9 +338,9 @@ def test_contradictory_parts_are_refused() -> None:
 # --- the shared clips ---
 
 
-def test_every_shared_clip_has_its_frames_times_and_size(clips: Path) -> None:
+def test_the_shorter_shared_clips_have_their_frames_times_and_size(clips: Path) -> None:
     listed = json.loads((clips / "clips.json").read_text())["clips"]
-    small = [c for c in listed if c["width"] * c["height"] < 1_500_000]
+    small = [c for c in listed if c["width"] * c["height"] < 1_500_000 and c["frames"] <= 250]
     assert small
     for clip in small:
         source = open_source(str(clips / clip["clip"]))

@@ -52,7 +52,14 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_camera_is_live_and_its_raw_pictures_are_bt601() -> None:
     source = camera_of(FakeContainer(5, size=(64, 720), pix_fmt="yuyv422"))
     info = source.open()
-    assert (info.kind, info.live, info.label, info.width, info.height, info.fps) == ("camera", True, "camera0", 64, 720, 30)
+    assert (info.kind, info.live, info.label, info.width, info.height, info.fps) == (
+        "camera",
+        True,
+        "camera0",
+        64,
+        720,
+        30,
+    )
     frame = next(source.frames())
     assert frame.matrix is ColorMatrix.BT601
     assert frame.duration_s == pytest.approx(1 / 30)
@@ -113,12 +120,10 @@ def test_other_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_camera_that_vanishes_ends_with_source_lost() -> None:
     gone = av.error.FFmpegError(errno.ENODEV, "No such device")
     source = camera_of(FakeContainer(4, then=gone))
-    got = []
+    frames = source.frames()
+    assert [next(frames).index for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(SourceLost, match="camera0: connection lost: No such device"):
-        for frame in source.frames():
-            got.append(frame.index)
-            frame.release()
-    assert got == [0, 1, 2, 3]
+        next(frames)
 
 
 def test_a_camera_that_vanishes_is_awaited_with_wait() -> None:
@@ -194,11 +199,10 @@ def test_frames_that_nobody_takes_are_dropped_and_counted() -> None:
     source = camera_of(container)
     source.open()
     container.drained.wait(5)
-    frames = []
+    stream = source.frames()
+    frames = [next(stream) for _ in range(4)]
     with pytest.raises(SourceLost, match="the stream ended"):
-        for frame in source.frames():
-            frames.append(frame)
-    assert len(frames) == 4
+        next(stream)
     assert [f.index for f in frames] == [46, 47, 48, 49]
     assert source.dropped == 46
 

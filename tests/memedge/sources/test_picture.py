@@ -76,7 +76,9 @@ def test_sixteen_bit_rgb(tmp_path: Path) -> None:
 
     header = struct.pack(">IIBBBBB", 60, 40, 16, 2, 0, 0, 0)
     path = tmp_path / "d.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
     assert np.array_equal(load_picture(path), RGB)
 
 

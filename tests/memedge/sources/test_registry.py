@@ -51,11 +51,11 @@ def test_a_folder_without_media(tmp_path: Path) -> None:
 
 def test_missing_paths_with_a_hint(tmp_path: Path) -> None:
     touch(tmp_path, "holiday.mp4")
-    with pytest.raises(SourceError, match="did you mean .*holiday.mp4"):
+    with pytest.raises(SourceError, match=r"did you mean .*holiday\.mp4"):
         expand(str(tmp_path / "hoilday.mp4"))
     with pytest.raises(SourceError, match="no such file; did you mean camera0"):
         expand("camra0")
-    with pytest.raises(SourceError, match="no such file or folder$"):
+    with pytest.raises(SourceError, match=r"no such file or folder$"):
         expand("/nonexistent/really/not")
 
 
@@ -77,7 +77,7 @@ def test_file_addresses(tmp_path: Path) -> None:
 def test_unknown_schemes(uri: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"did you mean {meant}"):
         open_source(uri)
-    with pytest.raises(UsageError, match="unknown scheme 'gopher://'.*rtsp://"):
+    with pytest.raises(UsageError, match=r"unknown scheme 'gopher://'.*rtsp://"):
         open_source("gopher://host")
 
 

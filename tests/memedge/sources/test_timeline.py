@@ -74,7 +74,9 @@ def test_live_time_falls_back_to_arrival() -> None:
     stuck = LiveClock()
     assert [stuck.stamp(7.0, 10 + t) for t in (0, 0.1, 0.2)] == pytest.approx([0, 0.1, 0.2])
     jump = LiveClock()
-    times = [jump.stamp(p, 10 + a) for p, a in ((0, 0), (0.1, 0.1), (9000.2, 0.2), (9000.3, 0.3), (1.0, 0.4), (1.1, 0.5))]
+    times = [
+        jump.stamp(p, 10 + a) for p, a in ((0, 0), (0.1, 0.1), (9000.2, 0.2), (9000.3, 0.3), (1.0, 0.4), (1.1, 0.5))
+    ]
     assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-6)
 
 
