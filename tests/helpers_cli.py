@@ -90,3 +90,8 @@ def jsonl(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     assert text == "" or text.endswith("\n")
     entries = [json.loads(line) for line in text.splitlines()]
     return [e for e in entries if "summary" not in e], [e["summary"] for e in entries if "summary" in e]
+
+
+def plugged(name: str = "world") -> None:
+    """Greets: a command that a test plugs in."""
+    print(f"hello {name}")

@@ -63,19 +63,21 @@ def _guard(function: Command) -> Command:
     return guarded
 
 
-def _plugged(point: EntryPoint) -> Command:
-    """A command of another package, or one that says what is missing."""
+def _plugged(point: EntryPoint) -> tuple[Command, dict[str, Any]]:
+    """A command of another package and its settings, or one that takes any words and says what is missing."""
     try:
         command: Command = point.load()
     except ImportError as error:
         reason = str(error)
 
         def command(arguments: list[str] | None = typer.Argument(None, metavar="...")) -> None:
+            """Not usable here: run it to see what to install."""
             raise MemedgeError(
                 f"'memedge {point.name}' cannot be loaded: {reason}", fix="pip install 'memedge[export]'"
             )
 
-    return command
+        return command, {"ignore_unknown_options": True}
+    return command, {}
 
 
 def build(wanted: str | None = None) -> typer.Typer:
@@ -113,8 +115,9 @@ def build(wanted: str | None = None) -> typer.Typer:
     if wanted not in _OWN:
         for point in sorted(entry_points(group="memedge.commands"), key=lambda p: p.name):
             if point.name not in known:
-                command = _plugged(point)
-                app.command(point.name, help=(command.__doc__ or "").strip().partition("\n")[0])(_guard(command))
+                command, settings = _plugged(point)
+                text = (command.__doc__ or "").strip().partition("\n")[0]
+                app.command(point.name, help=text, context_settings=settings)(_guard(command))
     return app
 
 
@@ -152,8 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except _ParseError as error:
         told: str = error.format_message() if hasattr(error, "format_message") else str(error)
-        helpful = f"memedge {wanted} --help" if wanted in _OWN else "memedge --help"
-        print_error(UsageError(" ".join(told.split()).rstrip("."), fix=helpful))
+        place = getattr(getattr(error, "ctx", None), "command_path", "memedge")
+        print_error(UsageError(" ".join(told.split()).rstrip("."), fix=f"{place} --help"))
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = 130

@@ -22,13 +22,28 @@ def command(
 
     if bundle is not None and not tune:
         raise UsageError("--bundle belongs to --tune")
-    report = doctor_report()
-    print(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+    timings = []
     if tune:
         from memedge_engines import choice
 
         opened = open_bundle(bundle)
         with progress(f"tune {opened.manifest.name}") as tracker:
             timings = choice.tune(opened, progress=lambda text: tracker.advance(0, text))
-        for timing in timings:
-            print(timing.line())
+    report = doctor_report()  # after the timing, so that it tells what is remembered now
+    if as_json:
+        tuned = [
+            {
+                "engine": timing.candidate.backend,
+                "lowering": timing.candidate.lowering,
+                "precision": timing.candidate.precision,
+                "median_ms": timing.median_ms,
+                "p90_ms": timing.p90_ms,
+                "runs": timing.runs,
+                "reason": timing.reason or None,
+                "fix": timing.fix,
+            }
+            for timing in timings
+        ]
+        print(json.dumps({**report.to_json(), **({"tuned": tuned} if tune else {})}, indent=2))
+        return
+    print("\n".join([*report.lines(), *(f"timed {timing.line()}" for timing in timings)]))
