@@ -60,8 +60,12 @@ def fit_head(network: FrameModel, preprocess: Preprocess, pictures: Tensor | Non
     """Lay the head along the first principal component of the pooled features of the generated pictures."""
     pictures = _pictures(preprocess) if pictures is None else pictures
     network.eval()
-    with torch.no_grad():
-        features = torch.cat([network.trunk(batch) for batch in pictures.split(_BATCH)]).double()
+    found = []
+    with torch.no_grad(), progress("regression head", len(pictures)) as bar:
+        for batch in pictures.split(_BATCH):
+            found.append(network.trunk(batch))
+            bar.advance(len(batch))
+        features = torch.cat(found).double()
         center = features.mean(0)
         _, _, axes = torch.linalg.svd(features - center, full_matrices=False)
         axis = axes[0]

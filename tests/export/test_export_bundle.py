@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
 from memedge.errors import BundleError, UsageError
@@ -15,6 +17,22 @@ from memedge_engines.manifest import Quantiles, Training
 from memedge_export import export_bundle, golden, models, onnx_export, weights
 from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.errors import DataError, ExportError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_graph_once() -> Iterator[None]:
+    """torch's exporter takes seconds: the graph of the same weights and size is made once."""
+    real, made = export_bundle.export_graph, {}
+
+    def remembered(network: torch.nn.Module, size: tuple[int, int]) -> bytes:
+        key = (size, *(float(p.detach().double().sum()) for p in network.parameters()))
+        if key not in made:
+            made[key] = real(network, size)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_bundle, "export_graph", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")
