@@ -137,7 +137,7 @@ def clocks() -> Clocks:
         if degrees is not None:
             celsius[f"{_read(zone / 'type') or 'zone'}-{zone.name.removeprefix('thermal_zone')}"] = degrees / 1000
     try:
-        load: float | None = os.getloadavg()[0]
+        load: float | None = round(os.getloadavg()[0], 2)
     except OSError:
         load = None
     return Clocks(mhz, celsius, _rails(), load)
