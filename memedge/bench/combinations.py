@@ -183,7 +183,8 @@ def _auto(
         wanted.update(dict.fromkeys(_precisions_of(bundle) if precision == "all" else [precision]))
     found = []
     for precision in wanted:
-        timings = choice.tune(bundle, "auto", precision, options, progress=lambda text: tell(f"{name}: {text}"))
+        tell(f"{name}: timing every engine")
+        timings = choice.tune(bundle, "auto", precision, options)
         usable = [timing for timing in timings if timing.median_ms is not None]
         if usable:
             found.append(usable[0].candidate)
