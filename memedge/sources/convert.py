@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,7 @@ class StreamFacts:
         colorspace, color_range: AVColorSpace and AVColorRange of the codec context; 2 and 0 are "unspecified".
         camera: raw camera pictures are BT.601 unless they say otherwise (UVC 1.5, color matching descriptor).
         rotation: quarter turns that the container asks for, where frames do not say it themselves.
+        turns: what was read of display matrices so far, by PyAV's angle of the frame.
     """
 
     codec: str = ""
@@ -80,6 +81,7 @@ class StreamFacts:
     color_range: int = 0
     camera: bool = False
     rotation: int = 0
+    turns: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict, compare=False)
 
 
 def to_frame(decoded: av.VideoFrame, facts: StreamFacts, flags: tuple[str, ...] = ()) -> Frame:
@@ -239,11 +241,16 @@ def _rotation(decoded: av.VideoFrame, facts: StreamFacts) -> tuple[int, tuple[st
     An angle between quarter turns becomes the nearest one with the flag ``rotation_rounded``. A mirrored matrix (front
     cameras) is turned upright but left and right stay as stored, with the flag ``mirrored``.
     """
-    entries: Any = decoded.side_data
-    for data in entries:
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            return quarter_turns(bytes(data))
-    return facts.rotation, ()
+    angle = int(getattr(decoded, "rotation", 0))
+    # PyAV's `side_data` ties frame and picture memory into a cycle that only the garbage collector undoes, so it is
+    # read once for each angle and not for each frame.
+    if angle not in facts.turns:
+        facts.turns[angle] = (facts.rotation, ())
+        entries: Any = decoded.side_data
+        for data in entries:
+            if getattr(data.type, "name", "") == "DISPLAYMATRIX":
+                facts.turns[angle] = quarter_turns(bytes(data))
+    return facts.turns[angle]
 
 
 def quarter_turns(matrix: bytes) -> tuple[int, tuple[str, ...]]:

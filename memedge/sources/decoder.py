@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -35,6 +36,7 @@ class Decoder:
         broken: the container ended with a read error.
         on_packet: called after every packet; may raise to leave :meth:`read`.
         time_base, nominal_s: seconds per unit of ``pts``; nominal interval between frames.
+        duration_s, header_frames: length and number of frames as the header tells them, or none.
 
     Raises:
         SourceError: no video stream, or pictures above the limit.
@@ -43,8 +45,9 @@ class Decoder:
     def __init__(
         self, container: InputContainer, label: str, *, live: bool = False, camera: bool = False, pixel_limit: int
     ) -> None:
-        self.container = container
+        self._container: InputContainer | None = container
         self.label = label
+        self.container_format = str(getattr(getattr(container, "format", None), "name", ""))
         self.broken = False
         self.live = live
         self.on_packet: Callable[[], None] | None = None
@@ -56,7 +59,7 @@ class Decoder:
         if stream is None:
             kinds = " and ".join(sorted({str(s.type) for s in container.streams})) or "nothing"
             raise SourceError(f"{label}: no video in it, only {kinds}; expected a video stream")
-        self.stream = stream
+        self._stream: VideoStream | None = stream
         context = stream.codec_context
         if context.width * context.height > pixel_limit:
             raise SourceError(
@@ -69,6 +72,12 @@ class Decoder:
         rate = stream.guessed_rate or stream.average_rate
         self.fps: float | None = float(rate) if rate and 0 < rate <= 1000 else None
         self.nominal_s = 1 / self.fps if self.fps else _DEFAULT_INTERVAL_S
+        self.header_frames: int | None = stream.frames or None
+        self.duration_s: float | None = None
+        if stream.duration:
+            self.duration_s = float(stream.duration * self.time_base)
+        elif container.duration and container.duration > 0:
+            self.duration_s = container.duration / 1e6
         self.facts = StreamFacts(
             codec=context.name,
             colorspace=int(context.colorspace),
@@ -77,17 +86,9 @@ class Decoder:
             rotation=_stream_rotation(stream),
         )
 
-    @property
-    def duration_s(self) -> float | None:
-        """Length of the stream as its header tells it, or none."""
-        if self.stream.duration:
-            return float(self.stream.duration * self.time_base)
-        return self.container.duration / 1e6 if self.container.duration and self.container.duration > 0 else None
-
-    @property
-    def header_frames(self) -> int | None:
-        """Number of frames as the header tells it, or none."""
-        return self.stream.frames or None
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets from here on, not decoded."""
+        return iter(()) if self._container is None else self._container.demux(self._stream)
 
     def read(self) -> tuple[av.VideoFrame, tuple[str, ...]] | None:
         """The next frame in order of presentation with the flags that packets before it earned; none at the end.
@@ -101,7 +102,7 @@ class Decoder:
             if self._ended:
                 return None
             if self._packets is None:
-                self._packets = self.container.demux(self.stream)
+                self._packets = self.packets()
             try:
                 packet = next(self._packets, None)
             except av.error.FFmpegError:
@@ -125,8 +126,10 @@ class Decoder:
     def _decode(self, packet: Any) -> None:
         import av.error
 
+        if self._stream is None:
+            return
         try:
-            for frame in self.stream.decode(packet):
+            for frame in self._stream.decode(packet):
                 # Decoders leave pictures without planes behind in rare cases of damage; these are not frames.
                 if frame.width > 0 and frame.height > 0 and len(frame.planes):
                     self._pending.append(frame)
@@ -137,7 +140,9 @@ class Decoder:
 
     def seek(self, pts: int) -> None:
         """Go on from the key frame at or before ``pts``. Raises av.error.FFmpegError where that cannot be done."""
-        self.container.seek(pts, stream=self.stream, backward=True)
+        if self._container is None:
+            return
+        self._container.seek(pts, stream=self._stream, backward=True)
         self._pending.clear()
         self._packets = None
         self._ended = self._damaged = self.broken = False
@@ -147,7 +152,13 @@ class Decoder:
         self._pending.clear()
         self._packets = None
         self._ended = True
-        self.container.close()
+        container, self._container, self._stream = self._container, None, None
+        if container is not None:
+            container.close()
+            del container
+            # PyAV's container and its streams hold each other, and with them the decoder's pool of pictures: tens of
+            # megabytes for each file of a long list, of which the collector's own schedule knows nothing.
+            gc.collect()
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

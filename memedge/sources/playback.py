@@ -131,7 +131,7 @@ class Playback:
         counter = self._reopen()
         try:
             count = 0
-            for packet in counter.container.demux(counter.stream):
+            for packet in counter.packets():
                 if packet.size == 0 or packet.is_discard:
                     continue
                 if packet.pts is None or packet.dts is None:

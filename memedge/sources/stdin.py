@@ -53,7 +53,7 @@ class StdinSource(Source):
                 )
             decoder = self._decoder(stream)
             # FFmpeg finds the index at the end of a pipe, but cannot go back to the pictures before it.
-            fix = _MP4_FIX if "mp4" in decoder.container.format.name else None
+            fix = _MP4_FIX if "mp4" in decoder.container_format else None
             try:
                 self._playback = Playback(decoder, self._options, self._closing)
             except SourceError as error:
