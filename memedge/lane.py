@@ -16,7 +16,7 @@ from memedge_engines.manifest import Target
 
 from .moments import Moments
 from .reading import Reading, TargetReading
-from .rolling import Rolling, percentile
+from .rolling import COMPLETE_COVERAGE, Rolling, percentile
 from .sampling import VideoScore, sampling_period
 from .scorer import Scorer, fresh_targets, needs_several
 from .sinks.base import Latency, Moment, Summary
@@ -112,6 +112,12 @@ class Lane:
         every_frame = options.rate_hz is None and all(node.period_s == 0 for node in manifest.nodes)
         self._may_reuse = every_frame and not needs_several(manifest)
         self._previous_scored = False
+        self._unlisted = {target.source for target in manifest.targets} | {
+            f"{node.name}.{output.name}"
+            for node in manifest.nodes
+            for output in node.outputs
+            if output.role in ("embedding", "features")
+        }
         self._untrained = manifest.untrained
         self._stream = f"{source}#{label}#{id(self)}"
         self._last_outputs: Outputs | None = None
@@ -175,6 +181,7 @@ class Lane:
             flags.add("untrained")
         self.flags.update(flags)
         rolling = self.primary.rolling
+        coverage = rolling.coverage(frame.pts_s, frame.duration_s)
         latency_ms = (time.monotonic_ns() - frame.arrival_ns) / 1e6 if frame.arrival_ns else 0.0
         reading = Reading(
             time_s=round(frame.pts_s, 6),
@@ -186,8 +193,8 @@ class Lane:
             rolling=primary.rolling,
             percentile=primary.percentile,
             targets=targets,
-            coverage=rolling.coverage(frame.pts_s, frame.duration_s),
-            complete=rolling.complete(frame.pts_s, frame.duration_s) and self.primary.complete,
+            coverage=coverage,
+            complete=rolling.full(frame.pts_s) and coverage >= COMPLETE_COVERAGE and self.primary.complete,
             staleness_s=None if self._newest_scored_s is None else max(0.0, frame.pts_s - self._newest_scored_s),
             latency_ms=round(latency_ms, 3),
             engine=self._last_outputs.engine if self._last_outputs else self.scorer.engine,
@@ -212,14 +219,10 @@ class Lane:
         return TargetReading(score, rolling, None if rolling is None else percentile(quantiles, rolling))
 
     def _extra(self, result: Outputs) -> dict[str, Any]:
-        """Outputs that are no target: small ones as lists, large ones as arrays for sinks that draw them."""
-        sources = {track.target.source for track in self.tracks.values()}
-        roles = {f"{n.name}.{o.name}": o.role for n in self.scorer.manifest.nodes for o in n.outputs}
+        """Outputs that are no target, as lists; embeddings, features and arrays above the limit are left out."""
         extra: dict[str, Any] = {}
         for name, array in result.values.items():
-            if name in sources or roles.get(name) in ("embedding", "features"):
-                continue
-            if array.size <= LARGEST_LISTED_OUTPUT:
+            if name not in self._unlisted and array.size <= LARGEST_LISTED_OUTPUT:
                 extra[name] = np.round(np.asarray(array, np.float64), 6).tolist()
         return extra
 

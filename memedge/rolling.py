@@ -187,10 +187,11 @@ class Rolling:
     def complete(self, time_s: float, interval_s: float = 0.0) -> bool:
         """Whether the window is full: the stream is at least that old (its newest frame's interval included) and at
         least nine tenths of the window are covered."""
-        if self._start is None:
-            return False
-        full = time_s - self._start >= self.window_s - 1e-6
-        return full and self.coverage(time_s, interval_s) >= COMPLETE_COVERAGE
+        return self.full(time_s) and self.coverage(time_s, interval_s) >= COMPLETE_COVERAGE
+
+    def full(self, time_s: float) -> bool:
+        """Whether the stream is at least as old as the window."""
+        return self._start is not None and time_s - self._start >= self.window_s - 1e-6
 
     def staleness_s(self, time_s: float) -> float | None:
         """Age of the newest score in seconds, or none before the first."""
