@@ -1,6 +1,6 @@
 """Renders the demo clip: five scenes of four seconds, 1280x720, 25 frames a second, H.264.
 
-    python samples/clip/render.py [--out samples/clip/demo.mp4] [--only SCENE] [--still PNG]
+    python samples/clip/render.py [--out FILE.mp4] [--master FILE.mp4] [--only SCENE [--still PNG]]
 
 Everything is computed here from seeded noise: no photograph, no font file, no other source. It needs numpy,
 Pillow and PyAV and some twenty minutes of one core. The same library versions give the same frames.
@@ -53,17 +53,21 @@ def frames(names: tuple[str, ...]) -> Iterator[NDArray[np.uint8]]:
         print(file=sys.stderr)
 
 
-def write(path: Path, names: tuple[str, ...], crf: float) -> None:
-    """Encodes to ``path``; BT.709, limited range, as cameras and players expect of 720p."""
+def add_stream(out: av.container.OutputContainer, crf: float) -> av.VideoStream:
+    """An H.264 stream; BT.709, limited range, as cameras and players expect of 720p. One thread: the same bytes again."""
+    options = {"crf": str(crf), "preset": "slower", "tune": "film", "threads": "1", "bf": "3", "g": "100"}
+    stream = out.add_stream("libx264", rate=RATE, options=options)
+    stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
+    return stream
+
+
+def render(path: Path, names: tuple[str, ...]) -> None:
+    """Renders the master: large and of high quality, so that another size of the clip needs no new rendering."""
     partial = path.with_suffix(".partial.mp4")
-    with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-        options = {"crf": str(crf), "preset": "slower", "tune": "film", "threads": "1", "bf": "3", "g": "100"}
-        stream = out.add_stream("libx264", rate=RATE, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.color_primaries = 1
-        stream.codec_context.color_trc = 1
-        stream.codec_context.colorspace = 1
-        stream.codec_context.color_range = 1
+    with av.open(str(partial), "w", format="mp4") as out:
+        stream = add_stream(out, 24)
         graph = av.filter.Graph()
         source = graph.add_buffer(width=WIDTH, height=HEIGHT, format="rgb24", time_base=Fraction(1, RATE))
         accurate = "flags=bicubic+accurate_rnd+full_chroma_int:out_color_matrix=bt709:out_range=tv"
@@ -81,6 +85,21 @@ def write(path: Path, names: tuple[str, ...], crf: float) -> None:
     partial.replace(path)
 
 
+def encode(master: Path, path: Path, crf: float) -> None:
+    """The clip from its master."""
+    partial = path.with_suffix(".partial.mp4")
+    with (
+        av.open(str(master)) as source,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+    ):
+        stream = add_stream(out, crf)
+        for frame in source.decode(video=0):
+            frame.pict_type = av.video.frame.PictureType.NONE  # the encoder's own choice
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    partial.replace(path)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,13 +107,19 @@ def main() -> None:
     parser.add_argument("--only", choices=SCENES, help="render one scene")
     parser.add_argument("--still", type=Path, metavar="PNG", help="with --only: one frame of the scene, and no clip")
     parser.add_argument("--at", type=float, default=2.0, help="second of the still (2)")
-    parser.add_argument("--crf", type=float, default=24.0, help="x264's quality (24)")
+    parser.add_argument("--crf", type=float, default=30.0, help="x264's quality of the clip (30: 2.7 MB)")
+    parser.add_argument("--master", type=Path, help="the rendered master: used if it is there, else made and kept")
     arguments = parser.parse_args()
     names = (arguments.only,) if arguments.only else SCENES
     if arguments.still:
         Image.fromarray(picture(load(names[0]), arguments.at, 0)).save(arguments.still)
         return
-    write(arguments.out, names, arguments.crf)
+    master = arguments.master or arguments.out.with_suffix(".master.mp4")
+    if arguments.master is None or not master.is_file():
+        render(master, names)
+    encode(master, arguments.out, arguments.crf)
+    if arguments.master is None:
+        master.unlink()
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
 
 
