@@ -18,7 +18,7 @@ from memedge_engines.frame import ColorRange, Frame, MemoryKind, PixelFormat
 # often that dark. 5 % still holds a dark sensor's noise and a codec's (the test clip fades to exactly black).
 BLACK_LEVEL = 0.05
 BLACK_SHARE = 0.98
-_ROWS = 64
+_ROWS = 32
 _STEP = 8
 
 
@@ -115,7 +115,7 @@ def _shape(frame: Frame) -> tuple[object, ...]:
 
 
 def _sample(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A contiguous copy of at most 64 whole rows, spread evenly."""
+    """A contiguous copy of at most 32 whole rows, spread evenly."""
     step = -(-plane.shape[0] // _ROWS)
     return np.ascontiguousarray(plane[step // 2 :: step]).copy() if step > 1 else plane.copy()
 

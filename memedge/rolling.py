@@ -8,6 +8,7 @@ s); beyond, frames of one 1/8,192 of the window share an entry (exact sum and co
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -243,8 +244,8 @@ def percentile(quantiles: Quantiles | None, value: float | None) -> float | None
     if quantiles is None or value is None:
         return None
     values = quantiles.values
-    low = int(np.searchsorted(values, value, "left"))
-    high = int(np.searchsorted(values, value, "right"))
+    low = bisect_left(values, value)
+    high = bisect_right(values, value)
     last = len(values) - 1
     if high > low:
         rank = (low + high - 1) / 2
