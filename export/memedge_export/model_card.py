@@ -36,15 +36,17 @@ def model_card(loaded: Loaded, name: str) -> str:
         lines += ["**UNTRAINED: the scores of this bundle mean nothing.**", "", training.notes, "", _NOT_FOR]
         return "\n".join(lines)
     lines += ["## Training", ""]
-    lines += [f"- Data: {'; '.join(training.datasets) or 'not recorded'}"]
+    lines += [f"- Data: {name}" for name in training.datasets or ("not recorded",)]
     if training.spearman is not None:
         between = training.spearman_interval
         interval = f" (95 % bootstrap interval {between[0]:.3f} to {between[1]:.3f})" if between else ""
         held_out = training.held_out or "held-out pictures"
         lines += [f"- Spearman correlation on {held_out}: **{training.spearman:.3f}**{interval}"]
     if training.notes:
-        lines += ["", training.notes]
+        lines += [f"- {note}" for note in training.notes.splitlines()]
     if loaded.quantiles is not None:
         lines += ["", f"Percentiles refer to its scores of {loaded.quantiles.dataset}."]
-    lines += ["", "## Licence", "", loaded.licence or "Not recorded.", "", _NOT_FOR]
+    lines += ["", "No picture of its training data is part of this bundle."]
+    licences = loaded.licence.split("; ") if loaded.licence else ["Not recorded."]
+    lines += ["", "## Licence", "", *(f"- {text}" for text in licences), "", _NOT_FOR]
     return "\n".join(lines)

@@ -205,8 +205,9 @@ def test_what_the_start_weights_came_from_is_not_forgotten(table: Path, tmp_path
     frozen = Recipe(phases=(Phase(name="head", epochs=1, rates={"head": 1e-3}),), batch=16)
     best = train(job(table, tmp_path / "run", frozen, init=str(tmp_path / "trunk.safetensors"), notes="and so"))
     loaded = weights.load("resnet-s", str(best))
-    assert loaded.training.datasets == ("pictures listed in list.csv", "before that: a first set")
-    assert loaded.training.notes == "made so\nand so"
+    assert loaded.training.datasets == ("pictures listed in list.csv [60 train pictures]", "before that: a first set")
+    assert loaded.training.notes.splitlines()[:2] == ["made so", "and so"]
+    assert "Epoch 1 gave the best validation Spearman" in loaded.training.notes
     assert loaded.licence == "its terms"
 
 

@@ -23,10 +23,10 @@ PRETRAINING = "tiny32"
 _LNSIM_TITLE = (
     "LNSIM, 2,632 photographs of outdoor nature scenes with human memorability scores "
     "(J. Lu, M. Xu, R. Yang, Z. Wang: Understanding and Predicting the Memorability of Outdoor Natural Scenes, "
-    "IEEE Transactions on Image Processing 29, 2020)"
+    "IEEE Transactions on Image Processing 29, 2020); two halves of the people who scored them agree at Spearman 0.78"
 )
 _LNSIM_LICENCE = (
-    "LNSIM: no licence is stated by its authors; treat the data, and weights fitted to it, as for research only"
+    "LNSIM: no licence is stated by its authors, so the data, and weights fitted to it, are for research only"
 )
 
 

@@ -73,10 +73,8 @@ def record_result(path: Path, data: DataSet, split: str, result: Result) -> None
     training = msgspec.structs.replace(
         info.training,
         held_out=f"{data.name} {split} ({result.count} pictures)",
-        spearman=None if result.spearman is None else round(result.spearman, 4),
-        spearman_interval=None
-        if result.spearman_interval is None
-        else (round(result.spearman_interval[0], 4), round(result.spearman_interval[1], 4)),
+        spearman=result.spearman,
+        spearman_interval=result.spearman_interval,
     )
     checkpoint.save(path, state, msgspec.structs.replace(info, training=training))
 

@@ -239,6 +239,7 @@ def _info(
 ) -> CheckpointInfo:
     """What the checkpoint of this epoch says of itself; what its start weights say of themselves is part of it."""
     sets = ", ".join(data.name for data in job.sets)
+    chosen = f"Epoch {run.total} gave the best validation Spearman of the run, {run.best:.3f}."
     reference = None
     if len(predicted) >= _FEWEST_FOR_QUANTILES:
         reference = Quantiles(dataset=f"{sets} val ({len(predicted)} pictures)", values=quantiles(predicted))
@@ -248,13 +249,13 @@ def _info(
         training=Training(
             status="trained",
             datasets=(
-                *(data.title or data.name for data in job.sets),
+                *(f"{data.title or data.name} [{len(data.split('train'))} train pictures]" for data in job.sets),
                 *(f"before that: {name}" for name in (start.training.datasets if start else ())),
             ),
             held_out=f"{sets} val ({result.count} pictures; the epoch was chosen on it)",
             spearman=result.spearman,
             spearman_interval=result.spearman_interval,
-            notes="\n".join(part for part in (start.training.notes if start else "", job.notes) if part),
+            notes="\n".join(part for part in (start.training.notes if start else "", job.notes, chosen) if part),
         ),
         width=job.width,
         quantiles=reference,
