@@ -54,7 +54,7 @@ def frames(names: tuple[str, ...]) -> Iterator[NDArray[np.uint8]]:
 
 
 def add_stream(out: av.container.OutputContainer, crf: float) -> av.VideoStream:
-    """An H.264 stream; BT.709, limited range, as cameras and players expect of 720p. One thread: the same bytes again."""
+    """An H.264 stream; BT.709, limited range, as players expect of 720p. One thread: the same bytes each time."""
     options = {"crf": str(crf), "preset": "slower", "tune": "film", "threads": "1", "bf": "3", "g": "100"}
     stream = out.add_stream("libx264", rate=RATE, options=options)
     stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
