@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 Pictures = Sequence[NDArray[np.uint8]]
@@ -55,7 +56,9 @@ def write_video(
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         if stamps is not None:
             stream.codec_context.time_base = Fraction(1, 90000)
-        if rotation is not None:
+        if (rotation or display_matrix) and not hasattr(stream, "set_display_matrix"):
+            pytest.skip("this PyAV cannot write display matrices")
+        if rotation:
             stream.set_display_rotation(rotation)
         if display_matrix is not None:
             stream.set_display_matrix(tuple(np.frombuffer(display_matrix, np.int32).tolist()))
@@ -87,6 +90,23 @@ def write_audio(path: Path) -> Path:
         stream: Any = output.add_stream("aac", rate=16000)
         output.mux(stream.encode(_silence(16)))
         output.mux(stream.encode())
+    return path
+
+
+def write_audio_with_cover(path: Path) -> Path:
+    """A song with a cover picture: a video stream that is none."""
+    with av.open(str(path), "w") as output:
+        sound: Any = output.add_stream("aac", rate=16000)
+        cover: Any = output.add_stream("mjpeg", rate=1)
+        if not hasattr(cover, "disposition"):
+            pytest.skip("this PyAV cannot write cover pictures")
+        cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
+        cover.disposition = 1024  # AV_DISPOSITION_ATTACHED_PIC
+        picture = av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24").reformat(format="yuvj420p")
+        output.mux(cover.encode(picture))
+        output.mux(cover.encode())
+        output.mux(sound.encode(_silence(16)))
+        output.mux(sound.encode())
     return path
 
 

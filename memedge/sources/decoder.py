@@ -164,7 +164,8 @@ class Decoder:
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The first video stream that is not an attached (cover) picture."""
     for stream in container.streams.video:
-        if "attached_pic" not in str(getattr(stream.disposition, "name", stream.disposition) or ""):
+        disposition = getattr(stream, "disposition", None)  # absent before PyAV 14.1
+        if "attached_pic" not in str(getattr(disposition, "name", disposition) or ""):
             return stream
     return None
 

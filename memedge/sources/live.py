@@ -149,13 +149,17 @@ class LiveSource(Source):
                         return
                     frame = self._ready.popleft()
                     self._changed.notify_all()
+                if self._finite:
+                    frame.arrival_ns = time.monotonic_ns()  # what waited here was not late, only ready early
                 yield frame
         finally:
             self.close()
 
     def _check_stall(self) -> None:
         """A device that hangs inside the driver cannot be interrupted: give it up instead."""
-        if not self._reconnects and time.monotonic() - self._alive_at > self._stall_s and not self._ended:
+        # The reader notices silence by itself where it can; it is given half as much again to do so.
+        silent_s = time.monotonic() - self._alive_at
+        if not self._reconnects and silent_s > 1.5 * self._stall_s and not self._ended:
             self._error = SourceLost(
                 f"{self._label}: no frame for {self._stall_s:g} s; the device hangs or was removed"
             )

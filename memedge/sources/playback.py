@@ -93,7 +93,7 @@ class Playback:
                 frame.release()
                 frame = sought
         while frame.pts_s < start - _EARLY_S:
-            end_s = frame.pts_s + self._own_s
+            end_s = frame.pts_s + (self._own_s or self._decoder.nominal_s)
             frame.release()
             following = None if self._closing.is_set() else self._next()
             if following is None:

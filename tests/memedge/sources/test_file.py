@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_video import numbered, plain_decode, times, write_audio, write_video
+from helpers_video import numbered, plain_decode, times, write_audio, write_audio_with_cover, write_video
 from memedge.errors import SourceError, UsageError
 from memedge.sources import SourceOptions, open_source
 from memedge.sources.base import SourceInfo
@@ -271,6 +271,8 @@ def bad(tmp_path: Path, kind: str) -> Path:
         return tmp_path / "empty.mp4"
     if kind == "audio":
         return write_audio(tmp_path / "sound.mp4")
+    if kind == "cover":
+        return write_audio_with_cover(tmp_path / "song.mp4")
     if kind == "cut":
         whole = write_video(tmp_path / "cut.mp4", numbered(30)).read_bytes()
         (tmp_path / "cut.mp4").write_bytes(whole[: whole.rindex(b"moov") - 4])
@@ -291,6 +293,7 @@ def bad(tmp_path: Path, kind: str) -> Path:
         ("text", "text, not a video"),
         ("empty", "the file is empty"),
         ("audio", "no video in it, only audio"),
+        ("cover", "no video in it"),
         ("cut", "without its index.*cut off"),
         ("noise", "not a video that FFmpeg can read"),
         ("zero frames", "without a frame that can be decoded"),

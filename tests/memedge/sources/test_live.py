@@ -306,7 +306,7 @@ def test_the_fake_container_is_like_a_real_one(tmp_path: Path) -> None:
             assert hasattr(fake, name)
         stream, imitation = real.streams.video[0], fake.streams.video[0]
         for name in vars(imitation):
-            if not name.startswith("_"):
+            if not name.startswith("_") and name != "disposition":  # absent before PyAV 14.1
                 assert hasattr(stream, name), name
         assert isinstance(imitation.time_base, Fraction)
         assert isinstance(fake.streams, SimpleNamespace)

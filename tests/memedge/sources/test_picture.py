@@ -26,7 +26,7 @@ def save(path: Path, image: Image.Image, **options: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr", "LAB"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "LAB"])
 def test_modes_equal_pillows_convert(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(RGB)
     if mode == "LAB":
@@ -39,7 +39,7 @@ def test_modes_equal_pillows_convert(tmp_path: Path, mode: str) -> None:
         image = image.convert(mode)
     if mode in ("RGBA", "LA"):
         image.putalpha(Image.fromarray(np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))))
-    path = save(tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "LAB") else "a.png"), image)
+    path = save(tmp_path / ("a.tif" if mode in ("CMYK", "LAB") else "a.png"), image)
     with Image.open(path) as reference:
         want = np.asarray(reference.convert("RGB"))
     assert np.array_equal(load_picture(path), want)
