@@ -144,6 +144,25 @@ class Lane:
             return Pending(frame, flags, reason="not_due")
         return Pending(frame, flags, ticket=executor.submit([(self._stream, frame)]))
 
+    def offer_last(self, pending: Pending) -> Pending:
+        """A file has ended with this frame: published samples between it and the end of the file are its, too."""
+        frame = pending.frame
+        if self._live or self._options.rate_hz is None or pending.ticket is not None:
+            return pending
+        # There is no next frame to be nearer to them: half of twice the interval reaches all but the end itself.
+        own_s, reach_s = frame.duration_s, 2 * frame.duration_s - 1e-6
+        needed = any(t.video.needs(frame.index, frame.pts_s, reach_s) for t in self.tracks.values())
+        if reach_s <= own_s or not needed:
+            return pending
+        executor = self.scorer.executor
+        if not executor.wants(self._stream, frame.pts_s, reach_s, frame.index):
+            return pending
+        frame.duration_s = reach_s
+        try:
+            return Pending(frame, pending.flags, ticket=executor.submit([(self._stream, frame)]))
+        finally:
+            frame.duration_s = own_s
+
     def finish_frame(self, pending: Pending) -> Reading:
         """Wait for a frame's outputs and make its reading."""
         frame = pending.frame

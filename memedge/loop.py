@@ -182,6 +182,7 @@ class Loop:
                     raise
                 if frame is None:
                     if reader.ended:
+                        waiting = [lane.offer_last(p) for lane, p in zip(self._lanes, waiting, strict=bool(waiting))]
                         break
                     continue
                 waited_ms = (time.perf_counter() - begin) * 1e3

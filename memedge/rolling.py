@@ -179,7 +179,9 @@ class Rolling:
         tail = max(0.0, time_s - self._scored)
         usual = self._score_interval(interval_s)
         covered = max(0.0, tail - self._holes) if tail <= 2 * usual + _EDGE_S else usual
+        # What the newest scored frame covers begins with it, and may have left the window by now.
         covered = min(covered, tail)
+        covered = max(0.0, min(covered, self.window_s - (tail - covered)))
         if self._times:
             inside = self._times[0] - (time_s - self.window_s)
             covered += math.fsum(self._covers) - max(0.0, self._covers[0] - inside)

@@ -219,3 +219,16 @@ def test_bad_input() -> None:
     for time_s, score in ((0.0, float("nan")), (float("inf"), 0.5)):
         with pytest.raises(EngineError, match="finite"):
             Rolling(1.0).add(time_s, score)
+
+
+def test_coverage_ends_when_the_newest_score_leaves_the_window() -> None:
+    rolling = Rolling(0.7)
+    for i in range(8):
+        rolling.add(i / 8, 0.5, 1 / 8)
+    for i in range(8, 40):  # frames that are left out
+        rolling.add(i / 8, None, 1 / 8)
+        time_s = i / 8
+        inside = max(0.0, min(0.7, 1.0 - (time_s - 0.7)))  # scored frames cover up to 1.0 s
+        assert rolling.coverage(time_s, 1 / 8) <= inside / 0.7 + 1e-9
+    assert rolling.coverage(39 / 8, 1 / 8) == 0
+    assert rolling.value(39 / 8) is None
