@@ -169,7 +169,7 @@ def test_a_made_film(tmp_path: Path, bundle: Bundle, capfd: Capture, kind: str) 
 
 def test_a_rotated_film_does_not_score_as_it_lies(tmp_path: Path, bundle: Bundle) -> None:
     """The check above can fail: the lying picture has another score."""
-    path, arguments = made(tmp_path, "rotated")
+    path, _ = made(tmp_path, "rotated")
     upright = facts(path, lambda n: n == 0, BT601, False, 1).pictures[0]
     assert upright.shape == (120, 160, 3)
     lying = facts(path, lambda n: n == 0, BT601, False, 0).pictures[0]

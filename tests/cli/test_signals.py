@@ -65,7 +65,8 @@ def test_a_signal_closes_every_output(tiny: Path, tmp_path: Path, number: int, c
 def test_a_kill_leaves_all_but_the_last_second(tiny: Path, tmp_path: Path) -> None:
     r, v = tmp_path / "r.jsonl", tmp_path / "out.mp4"
     with start(
-        "run", "--source", "test://?size=320x180&fps=25", "--bundle", tiny, "-q", "--no-tune", "--jsonl", r, "--video", v
+        "run", "--source", "test://?size=320x180&fps=25", "--bundle", tiny, "-q", "--no-tune", "--jsonl", r,
+        "--video", v,
     ) as process:  # fmt: skip
         wait_for(lambda: lines(r) >= 60, process)
         process.send_signal(signal.SIGKILL)

@@ -228,7 +228,8 @@ def test_coverage_ends_when_the_newest_score_leaves_the_window() -> None:
     for i in range(8, 40):  # frames that are left out
         rolling.add(i / 8, None, 1 / 8)
         time_s = i / 8
-        inside = max(0.0, min(0.7, 1.0 - (time_s - 0.7)))  # scored frames cover up to 1.0 s
+        # Scored frames cover up to 1 s; two intervals late is not yet a gap.
+        inside = max(0.0, min(0.7, 1.125 - (time_s - 0.7)))
         assert rolling.coverage(time_s, 1 / 8) <= inside / 0.7 + 1e-9
     assert rolling.coverage(39 / 8, 1 / 8) == 0
     assert rolling.value(39 / 8) is None
