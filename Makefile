@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10 python3.13; do \
 	if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 PIP_QUIET := --quiet --disable-pip-version-check
+# setuptools warns about editable installations as such, from a process of its own.
+PIP_ENV := PYTHONWARNINGS=ignore
 # torch's CPU build is 200 MB, its CUDA build some 3 GB. `auto` takes the first where pip finds it, and on Linux x86-64 rather
 # skips the export tests than fetch the second. Say TORCH=torch==2.13.0 to take whatever pip finds, TORCH= for none.
 TORCH ?= auto
@@ -27,21 +29,20 @@ python:
 .venv/ready: pyproject.toml | python
 	@echo "installing memedge and its core dependencies into .venv (about 300 MB) ..." >&2
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install $(PIP_QUIET) --editable .
+	$(PIP_ENV) .venv/bin/python -m pip install $(PIP_QUIET) --editable .
 	@touch $@
 
 .venv-test/ready: pyproject.toml | python
 	@echo "installing memedge, its extras and the test tools into .venv-test ..." >&2
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install $(PIP_QUIET) --upgrade pip
-	.venv-test/bin/python -m pip install $(PIP_QUIET) --editable '.[dev,openvino,plot]'
+	$(PIP_ENV) .venv-test/bin/python -m pip install $(PIP_QUIET) --editable '.[dev,openvino,plot]'
 	@torch='$(TORCH)'; \
 	if [ "$$torch" = auto ]; then \
-		if .venv-test/bin/python -m pip install $(PIP_QUIET) 'torch==2.13.0+cpu' 2>/dev/null; then torch=torch==2.13.0; \
+		if $(PIP_ENV) .venv-test/bin/python -m pip install $(PIP_QUIET) 'torch==2.13.0+cpu' 2>/dev/null; then torch=torch==2.13.0; \
 		elif [ "$$(uname -sm)" = "Linux x86_64" ]; then torch=; \
 		else torch=torch==2.13.0; fi; \
 	fi; \
-	if [ -n "$$torch" ]; then .venv-test/bin/python -m pip install $(PIP_QUIET) "$$torch" --editable '.[export]'; \
+	if [ -n "$$torch" ]; then $(PIP_ENV) .venv-test/bin/python -m pip install $(PIP_QUIET) "$$torch" --editable '.[export]'; \
 	else echo "no CPU build of torch for this Python: tests of training and export will be skipped (TORCH=torch==2.13.0 installs the CUDA build)" >&2; fi
 	@touch $@
 

@@ -6,11 +6,7 @@ These tests run twice: in the environment of all tests, and in one with Python 3
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +16,10 @@ import pytest
 from PIL import Image
 
 import memedge
+from helpers_lean import command
 from memedge.loading import DEFAULT_BUNDLE
 
 pytestmark = pytest.mark.skipif(not DEFAULT_BUNDLE.is_dir(), reason="no default bundle in this checkout")
-LEAN = os.environ.get("MEMEDGE_LEAN") == "1"
-
-
-def command(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs the command line; checks its exit code and that nothing was raised."""
-    start = "from memedge.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", start, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        cwd=Path(__file__).resolve().parents[2],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-@pytest.mark.skipif(not LEAN, reason="checked in the lean environment alone")
-def test_this_environment_is_lean() -> None:
-    assert sys.version_info[:2] == (3, 10)
-    assert int(np.__version__.split(".")[0]) == 1
-    for name in ("torch", "onnx", "cv2", "scipy", "matplotlib", "openvino"):
-        assert importlib.util.find_spec(name) is None, f"{name} is installed"
 
 
 def test_a_picture_has_the_same_score_each_time(tmp_path: Path) -> None:
@@ -118,18 +90,6 @@ def test_the_synthetic_pattern_can_be_watched() -> None:
 @pytest.mark.parametrize("words", [("doctor", "--json"), ("models", "--json"), ("info", str(DEFAULT_BUNDLE), "--json")])
 def test_lists_are_json(words: tuple[str, ...]) -> None:
     assert json.loads(command(*words).stdout)
-
-
-@pytest.mark.skipif(not LEAN, reason="torch is present here")
-@pytest.mark.parametrize("name", ["train", "eval", "export"])
-def test_commands_of_the_export_extra_say_what_to_install(name: str, tmp_path: Path) -> None:
-    words: dict[str, tuple[str | Path, ...]] = {
-        "train": ("--model", "resnet18", "--data", f"lnsim:{tmp_path}"),
-        "eval": (tmp_path, "--data", f"lnsim:{tmp_path}"),
-        "export": ("--model", "resnet18", "--out", tmp_path / "bundle"),
-    }
-    done = command(name, *words[name], code=1)
-    assert "pip install 'memedge[export]'" in done.stderr
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
