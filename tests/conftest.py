@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,21 @@ _DATA = _ROOT.parent / "shared" / "data"
 
 # One thread for each numeric library: tests share a small machine, and scores must not depend on thread counts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class _NeedsTorch(pytest.Module):
+    """A test module of the export package where torch is absent: skipped without being imported."""
+
+    def collect(self) -> Any:
+        pytest.skip("torch is absent: the export extra is not installed", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Tests of training and export need torch; the others run without."""
+    needs_torch = module_path.is_relative_to(_ROOT / "tests" / "export")
+    if needs_torch and importlib.util.find_spec("torch") is None:
+        return _NeedsTorch.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.fixture(autouse=True, scope="session")
