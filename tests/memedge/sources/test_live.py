@@ -208,7 +208,7 @@ def test_frames_that_nobody_takes_are_dropped_and_counted() -> None:
 
 
 def test_packets_that_never_become_pictures_are_a_loss() -> None:
-    source = camera_of(FakeContainer(3, junk=True), stall_s=0.2)
+    source = camera_of(FakeContainer(3, junk=True), stall_s=1.0)
     with pytest.raises(SourceLost, match="nothing that can be decoded"):
         list(source.frames())
 
