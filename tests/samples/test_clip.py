@@ -22,7 +22,7 @@ def pictures(demo_clip: Path) -> list[NDArray[np.uint8]]:
     with av.open(str(demo_clip)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index % 5 == 0:
-                found.append(frame.reformat(640, 360, "rgb24", src_colorspace=1).to_ndarray())
+                found.append(frame.reformat(640, 360, "rgb24", src_colorspace="ITU709").to_ndarray())
     return found
 
 
@@ -65,7 +65,7 @@ def test_the_renderer_makes_this_clip(scene: str, demo_clip: Path, tmp_path: Pat
     index = SCENES.index(scene) * 100 + 50
     with av.open(str(demo_clip)) as container:
         frame = next(f for i, f in enumerate(container.decode(video=0)) if i == index)
-        decoded = frame.reformat(640, 360, "rgb24", src_colorspace=1, interpolation="AREA").to_ndarray()
+        decoded = frame.reformat(640, 360, "rgb24", src_colorspace="ITU709", interpolation="AREA").to_ndarray()
     # Grain and compression differ, the picture does not.
     assert np.abs(rendered - decoded).mean() < 8.0
     assert np.corrcoef(rendered.ravel(), decoded.ravel())[0, 1] > 0.97
