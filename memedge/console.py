@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def err_console() -> Console:
 
 
 def status(message: str) -> None:
-    """One line of status on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """One line of status on stderr; a stderr that nobody reads any more never ends the work."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def print_error(error: BaseException) -> None:

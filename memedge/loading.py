@@ -32,9 +32,8 @@ def load(
     Args:
         bundle: its folder; none takes the default bundle that ships with memedge.
         engine: a back end's name (``memedge doctor`` lists them), or ``auto``: the remembered or first usable one.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes int8 where its lowering passed the
-        fidelity gate and
-            the engine runs it, else fp16 on a GPU and fp32 on a CPU.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes int8 where its lowering passed the fidelity
+            gate and the engine runs it, else fp16 on a GPU and fp32 on a CPU.
         max_batch: pictures that one inference may take together.
 
     Raises:

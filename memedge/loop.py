@@ -174,7 +174,6 @@ class Loop:
         count = 0
         try:
             while not self._stop.is_set():
-                begin = time.perf_counter()
                 try:
                     frame = reader.take(_POLL_S)
                 except MemedgeError:
@@ -185,7 +184,6 @@ class Loop:
                         waiting = [lane.offer_last(p) for lane, p in zip(self._lanes, waiting, strict=bool(waiting))]
                         break
                     continue
-                waited_ms = (time.perf_counter() - begin) * 1e3
                 first = frame.pts_s if first is None else first
                 limit = self._options.max_seconds
                 if limit is not None and frame.pts_s - first >= limit:
@@ -195,8 +193,9 @@ class Loop:
                 count += 1
                 content = watch.look(frame)
                 submitted = self._offer(frame, content.flags, content.identical)
-                for lane in self._lanes:
-                    lane.stats["decode"].add(waited_ms)
+                if reader.decode_ms is not None:
+                    for lane in self._lanes:
+                        lane.stats["decode"].add(reader.decode_ms)
                 previous, waiting = waiting, submitted
                 if info.live:
                     previous, waiting = submitted, []

@@ -7,6 +7,7 @@ counted with the reason ``busy``.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -27,18 +28,21 @@ class Reader:
     Attributes:
         dropped: frames that were released unseen.
         seen: frames that the source delivered.
+        decode_ms: time that the source took for the frame that :meth:`take` gave last; none for live sources, where it
+            is mostly the wait for the next picture.
     """
 
     def __init__(self, source: Source, live: bool) -> None:
         self._source = source
         self._live = live
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[tuple[Frame, float]] = deque()
         self._changed = threading.Condition()
         self._ended = False
         self._stopping = False
         self._error: BaseException | None = None
         self.dropped = 0
         self.seen = 0
+        self.decode_ms: float | None = None
         self._thread = threading.Thread(target=self._read, name="memedge-reader", daemon=True)
         self._thread.start()
 
@@ -46,9 +50,11 @@ class Reader:
         frames: Iterator[Frame] | None = None
         try:
             frames = self._source.frames()
+            begin = time.perf_counter()
             for frame in frames:
-                if not self._offer(frame):
+                if not self._offer(frame, (time.perf_counter() - begin) * 1e3):
                     return
+                begin = time.perf_counter()
         except BaseException as error:  # handed to the loop, which raises it in its own thread
             self._error = error
         finally:
@@ -59,12 +65,12 @@ class Reader:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _offer(self, frame: Frame) -> bool:
+    def _offer(self, frame: Frame, spent_ms: float) -> bool:
         with self._changed:
             self.seen += 1
             if self._live:
                 while self._frames:
-                    self._frames.popleft().release()
+                    self._frames.popleft()[0].release()
                     self.dropped += 1
             else:
                 while len(self._frames) >= _FILE_DEPTH and not self._stopping:
@@ -72,7 +78,7 @@ class Reader:
             if self._stopping:
                 frame.release()
                 return False
-            self._frames.append(frame)
+            self._frames.append((frame, spent_ms))
             self._changed.notify_all()
             return True
 
@@ -84,7 +90,8 @@ class Reader:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._frames) or self._ended or self._stopping, timeout_s)
             if self._frames:
-                frame = self._frames.popleft()
+                frame, spent_ms = self._frames.popleft()
+                self.decode_ms = None if self._live else spent_ms
                 self._changed.notify_all()
                 return frame
             if self._error is not None and not self._stopping:
@@ -107,4 +114,4 @@ class Reader:
         self._thread.join(5.0)
         with self._changed:
             while self._frames:
-                self._frames.popleft().release()
+                self._frames.popleft()[0].release()

@@ -75,6 +75,9 @@ def run(request: RunRequest) -> int:
     """
     from .sources import expand, open_source
 
+    for flag, name in {"--source": request.source, **request.outputs.texts()}.items():
+        if not name.strip():  # an unset variable of a shell: the path "" would mean the folder one is in
+            raise UsageError(f"{flag} is empty; expected a name")
     sources = expand(request.source, request.source_options)
     check(request, sources)
     # A wrong name is told before a bundle is opened; of a folder each file is made in its turn.
@@ -145,8 +148,10 @@ def result_line(label: str, summary: Summary, several: bool) -> str:
     """One line for stdout: the source, each target's score and how many frames it rests on."""
     scores = ", ".join(f"{n} {'none' if v is None else format(v, '.4f')}" for n, v in summary.video_score.items())
     bundle = f" [{summary.bundle}]" if several else ""
+    counts = f"({summary.frames_scored} of {summary.frames_seen} frames scored)"
+    early = f", ended by a signal at {summary.duration_s:.1f} s" if summary.ended == "signal" else ""
     untrained = " UNTRAINED: scores mean nothing" if summary.untrained else ""
-    return f"{label}{bundle}: {scores} ({summary.frames_scored} of {summary.frames_seen} frames scored){untrained}"
+    return f"{label}{bundle}: {scores} {counts}{early}{untrained}"
 
 
 def check(request: RunRequest, sources: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ class Stream:
     def __next__(self) -> Reading:
         try:
             return next(self._readings)
-        except StopIteration:
+        except BaseException:  # its end, or an error after which nothing more comes
             self._release()
             raise
 
@@ -80,7 +80,8 @@ def stream(
         caller: values of the bundle's caller inputs (a title).
 
     Raises:
-        SourceError, BundleError, EngineError: on the first step of the iteration.
+        UsageError, SourceError, BundleError, EngineError: at once for names and bundles that are wrong, on the first
+            step of the iteration for a source that cannot be opened.
     """
     lane = LaneOptions(window_s=window_s, rate_hz=rate_hz)
     loop_options = LoopOptions(lane=lane, caller=caller or {})

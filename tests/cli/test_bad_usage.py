@@ -130,6 +130,8 @@ def test_contradictions_and_unknown_names(
         (["--source", "-", "--wait"], "waits for a camera"),
         ([], "--source"),
         (["--source"], "--source"),
+        (["--source", ""], "--source is empty"),
+        (["--source", "test://", "--jsonl", ""], "--jsonl is empty"),
     ],
 )
 def test_sources_that_cannot_be_meant(tiny: Path, capfd: Capture, words: list[str], message: str) -> None:

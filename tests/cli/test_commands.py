@@ -204,6 +204,17 @@ def test_an_error_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPatch) 
         main(["doctor"])
 
 
+def test_an_interrupted_command_leaves_quietly(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    import memedge.doctor
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memedge.doctor, "doctor_report", interrupted)
+    done = inside(capfd, "doctor")
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
 def test_importing_memedge_is_light() -> None:
     heavy = "{'av', 'cv2', 'onnxruntime', 'openvino', 'PIL', 'torch', 'typer', 'rich'}"
     code = f"import sys, memedge; found = {heavy} & set(sys.modules); assert not found, found"

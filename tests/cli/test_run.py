@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_a_line_has_the_documented_fields(whole: Lines) -> None:
     assert {"frames_seen", "frames_scored", "video_score", "rolling_mean", "moments", "latency_ms"} <= set(summary)
     assert entries[0]["wall_time"] is None
     assert (entries[0]["engine"], entries[0]["precision"]) == ("onnxruntime", "fp32")
+
+
+def test_a_stderr_that_nobody_reads_does_not_end_the_run(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = command("run", "--source", clip, "--bundle", tiny, "--jsonl", tmp_path / "r.jsonl", stderr=write)
+    os.close(write)
+    assert done.code == 0
+    assert len(jsonl(tmp_path / "r.jsonl")[0]) == 25
 
 
 # which frames -------------------------------------------------------------------------------------------------------

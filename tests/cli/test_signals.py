@@ -59,7 +59,7 @@ def test_a_signal_closes_every_output(tiny: Path, tmp_path: Path, number: int, c
         with Image.open(m / moment["file"]) as image:
             image.verify()
     assert out.startswith("test://")
-    assert f"({len(readings)} of {len(readings)} frames scored)" in out
+    assert f"({len(readings)} of {len(readings)} frames scored), ended by a signal at" in out
 
 
 def test_a_kill_leaves_all_but_the_last_second(tiny: Path, tmp_path: Path) -> None:

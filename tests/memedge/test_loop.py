@@ -13,7 +13,7 @@ import pytest
 
 import memedge
 from helpers_bundle import VARIANTS, picture, reference_outputs
-from memedge.errors import SinkError, SourceError, UsageError
+from memedge.errors import MemedgeError, SinkError, SourceError, UsageError
 from memedge.lane import LaneOptions
 from memedge.loop import Loop, LoopOptions
 from memedge.mailbox import Reader
@@ -285,3 +285,48 @@ def test_reader_hands_on_errors_after_the_frames_before_them() -> None:
         frame.release()
     reader.stop()
     assert source.released == 2
+
+
+def test_a_stream_that_fails_closes_the_scorer_it_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Scorer] = []
+    bundle = VARIANTS["frame"](tmp_path / "b")
+
+    def load() -> Scorer:
+        made.append(Scorer(bundle, threads=1))
+        return made[-1]
+
+    monkeypatch.setattr("memedge.streaming.load", load)
+    with pytest.raises(SourceError, match="broke off"):
+        for _ in memedge.stream(Scripted(3, fail_after=1)):
+            pass
+    with pytest.raises(MemedgeError, match="closed"):
+        made[0].score(picture(1))
+
+
+def test_stopping_before_the_source_answers_is_no_error(bundles: dict[str, Bundle]) -> None:
+    class Silent(Scripted):
+        def open(self) -> SourceInfo:
+            assert self.closed.wait(20)
+            raise SourceError("closed before it answered")
+
+    sink = Kept()
+    with Scorer(bundles["frame"], threads=1) as scorer:
+        loop = Loop(Silent(3), {"t": scorer}, [sink])
+        threading.Timer(0.1, loop.stop).start()
+        assert loop.run() == {}
+    assert sink.context is None
+    assert sink.summaries == []
+
+
+def test_sinks_that_were_started_are_finished_when_a_later_one_cannot_start(bundles: dict[str, Bundle]) -> None:
+    class Refused(Kept):
+        def start(self, context: SinkContext) -> None:
+            raise SinkError("read-only")
+
+    first, last = Kept(), Kept()
+    source = Scripted(3)
+    with Scorer(bundles["frame"], threads=1) as scorer, pytest.raises(SinkError, match="read-only"):
+        Loop(source, {"t": scorer}, [first, Refused(), last]).run()
+    assert [s.ended for s in first.summaries] == ["failed"]
+    assert last.summaries == []
+    assert source.closed.is_set()
