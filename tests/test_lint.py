@@ -24,6 +24,5 @@ def test_ruff() -> None:
     _run("ruff", "check", "--quiet", ".")
 
 
-@pytest.mark.slow
 def test_mypy() -> None:
     _run("mypy")
