@@ -287,7 +287,12 @@ class _Signals:
 def _signals() -> Iterator[_Signals]:
     state = _Signals()
     old = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A closed terminal ends a run like SIGTERM; under nohup the signal is ignored, and stays so.
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    for number in numbers:
         try:
             old[number] = signal.signal(number, state.handle)
         except ValueError:  # not the main thread: whoever runs us there handles signals

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LIVE_S = 0.125
 PLAIN_S = 1.0
+# A log that grows for months: after the first minute a plain line every ten seconds is enough.
+PLAIN_LATER_S = 10.0
+_PLAIN_LINES = 60
 _BARS = "▁▂▃▄▅▆▇█"
 _DIGITS = {
     "0": ("┏━┓", "┃ ┃", "┗━┛"), "1": (" ╻ ", " ┃ ", " ╹ "), "2": ("╺━┓", "┏━┛", "┗━╸"), "3": ("╺━┓", " ━┫", "╺━┛"),
@@ -51,6 +54,7 @@ class TerminalSink(Sink):
         self._histories: dict[str, History] = {}
         self._stats: dict[str, dict[str, Any]] = {}
         self._shown = -1e9
+        self._plain = 0
         self._quiet = False
 
     def start(self, context: SinkContext) -> None:
@@ -85,8 +89,10 @@ class TerminalSink(Sink):
         if self._context.bundles and reading.bundle != self._context.bundles[-1]:
             return
         now = time.monotonic()
-        if now - self._shown >= (LIVE_S if self._live is not None else PLAIN_S):
+        plain_s = PLAIN_S if self._plain < _PLAIN_LINES else PLAIN_LATER_S
+        if now - self._shown >= (LIVE_S if self._live is not None else plain_s):
             self._shown = now
+            self._plain += 1
             self._show()
 
     def finish(self, summary: Summary) -> None:

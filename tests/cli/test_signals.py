@@ -32,7 +32,7 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_closes_every_output(tiny: Path, tmp_path: Path, number: int, code: int) -> None:
     r, c, s, v, m = (tmp_path / n for n in ("r.jsonl", "r.csv", "s.csv", "out.mp4", "moments"))
     with start(
