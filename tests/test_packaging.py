@@ -130,3 +130,11 @@ def test_top_level_holds_what_the_readme_says() -> None:
         ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "benchmarks", "engines", "export", "memedge",
         "pyproject.toml", "samples", "tests",
     }  # fmt: skip
+
+
+def test_nothing_is_committed_that_git_is_told_to_ignore() -> None:
+    words = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert not listed.stdout.splitlines()
