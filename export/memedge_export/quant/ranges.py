@@ -1,8 +1,9 @@
 """The range table: what one calibration found out about the activations of one float graph.
 
-It is all that a lowering needs from calibration. Calibration runs once, on the float graph, and every back end gets its own
-lowering from the same table (uint8 on CPUs, symmetric int8 in TensorRT), so the table holds plain float ranges and no scales.
-It is kept in the bundle as ``ranges.json`` and can be used again for the very same graph, which its hash makes sure of.
+It is all that a lowering needs from calibration. Calibration runs once, on the float graph, and every back end gets
+its own lowering from the same table (uint8 on CPUs, symmetric int8 in TensorRT), so the table holds plain float ranges
+and no scales. It is kept in the bundle as ``ranges.json`` and can be used again for the very same graph, which its hash
+makes sure of.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from memedge_export.errors import ExportError
+from ..errors import ExportError
 
 SCHEMA = 1
 METHODS = ("minmax", "percentile", "entropy")
@@ -34,7 +35,8 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         frames: number of calibration frames.
         frames_sha256: hash over the list of frame hashes, in order.
         tensors: activation tensor name -> (low, high), finite, low <= high, in the tensor's own unit.
-        magnitudes: activation tensor name -> largest |x| ever seen, whatever the method cut off (for blocking layers in fp16).
+        magnitudes: activation tensor name -> largest |x| ever seen, whatever the method cut off (for fp16
+            blocking).
     """
 
     schema: int = SCHEMA
@@ -55,12 +57,14 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.schema != SCHEMA:
             raise ExportError(f"the range table has schema {self.schema}, expected {SCHEMA}", fix=_AGAIN)
         if self.method not in METHODS:
-            raise ExportError(f"the range table's method is {self.method!r}, expected one of {', '.join(METHODS)}", fix=_AGAIN)
+            known = ", ".join(METHODS)
+            raise ExportError(f"the range table's method is {self.method!r}, expected one of {known}", fix=_AGAIN)
         if self.frames < 1:
             raise ExportError(f"the range table comes from {self.frames} frames, expected at least 1", fix=_AGAIN)
         for field in ("graph_sha256", "frames_sha256"):
-            if not _HASH.fullmatch(getattr(self, field)):
-                raise ExportError(f"the range table's {field} is {getattr(self, field)!r}, expected 64 hex digits", fix=_AGAIN)
+            value = getattr(self, field)
+            if not _HASH.fullmatch(value):
+                raise ExportError(f"the range table's {field} is {value!r}, expected 64 hex digits", fix=_AGAIN)
         if not self.tensors:
             raise ExportError("the range table names no tensor, expected the activations of a graph", fix=_AGAIN)
         for name, (low, high) in self.tensors.items():
@@ -71,9 +75,9 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if set(self.magnitudes) != set(self.tensors):
             odd = sorted(set(self.magnitudes) ^ set(self.tensors))[0]
             raise ExportError(f"tensor {odd!r} has a range or a magnitude, expected both", fix=_AGAIN)
-        for name, value in self.magnitudes.items():
-            if not math.isfinite(value) or value < 0:
-                raise ExportError(f"tensor {name!r} has the magnitude {value}, expected a finite number >= 0", fix=_AGAIN)
+        for name, size in self.magnitudes.items():
+            if not math.isfinite(size) or size < 0:
+                raise ExportError(f"tensor {name!r} has the magnitude {size}, expected a finite number >= 0", fix=_AGAIN)
 
     def check(self, graph: bytes) -> None:
         """Make sure that this table belongs to this float graph.
@@ -139,7 +143,8 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         try:
             data = file.read_bytes()
         except OSError as error:
-            raise ExportError(f"{file}: cannot be read: {error.strerror}, expected a range table (ranges.json)") from error
+            reason = error.strerror or error
+            raise ExportError(f"{file}: cannot be read: {reason}; expected a range table (ranges.json)") from None
         return cls.decode(data, name=str(file))
 
 
