@@ -77,7 +77,7 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ExportError(f"tensor {odd!r} has a range or a magnitude, expected both", fix=_AGAIN)
         for name, size in self.magnitudes.items():
             if not math.isfinite(size) or size < 0:
-                raise ExportError(f"tensor {name!r} has the magnitude {size}, expected a finite number >= 0", fix=_AGAIN)
+                raise ExportError(f"tensor {name!r} has the magnitude {size}, expected a number >= 0", fix=_AGAIN)
 
     def check(self, graph: bytes) -> None:
         """Make sure that this table belongs to this float graph.
