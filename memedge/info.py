@@ -10,6 +10,8 @@ from memedge_engines import backends
 from memedge_engines.bundle import Bundle
 from memedge_engines.manifest import PRECISION_OF, FileEntry, Manifest, Node, NodeInput, Preprocess, Target
 
+from . import fidelity
+
 UNTRAINED = "UNTRAINED: the weights were never trained, so scores mean nothing"
 
 
@@ -39,6 +41,9 @@ def info_lines(bundle: Bundle) -> list[str]:
     )
     for role, entry in manifest.files.items():
         lines.append(f"file {role}: {_file_text(bundle, entry)}")
+    measured = fidelity.read(bundle)
+    if measured is not None:
+        lines += fidelity.lines(measured)
     return lines + _provenance_lines(manifest)
 
 
@@ -54,6 +59,7 @@ def info_json(bundle: Bundle) -> dict[str, Any]:
         "lowerings": list(bundle.lowerings()),
         "engines": _engines(bundle),
         "primary_target": manifest.primary.name,
+        "fidelity": msgspec.to_builtins(fidelity.read(bundle)),
         "manifest": msgspec.to_builtins(manifest),
     }
 
