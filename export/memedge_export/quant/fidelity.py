@@ -108,7 +108,7 @@ def float_faults(float_scores: ArrayLike, *, small_ok: bool = False) -> list[str
     bad = int(np.count_nonzero(~np.isfinite(a)))
     if bad:
         faults.append(f"{bad} of {len(a)} float scores are not finite; expected none")
-    elif len(a) and float(a.std()) <= LEAST_STD:
+    elif len(a) and float(a.std()) <= LEAST_STD + _EPS:
         faults.append(
             f"float scores are all but constant (standard deviation {a.std():.4f}); expected more than {LEAST_STD:g}"
         )

@@ -199,7 +199,7 @@ def run_gate(
         ranking=tuple(ranking),
     )
     if reasons and not allow:
-        raise GateError(_failure(name, result), result, fix="more and other pictures with --calib, or --allow")
+        raise GateError(_failure(name, result, order), result, fix="more and other pictures with --calib, or --allow")
     return result
 
 
@@ -305,13 +305,12 @@ def _told(name: str, one: _Try) -> str:
     return f"gate {name}{layers}: Spearman {rho}, mean |difference| {mean}: {verdict}"
 
 
-def _failure(name: str, result: GateResult) -> str:
+def _failure(name: str, result: GateResult, order: Sequence[LayerError]) -> str:
     tried = f"; best of {result.tries} tries, with {len(result.promoted)} layers in float" if result.tries > 1 else ""
     worst = ""
-    if result.ranking and result.ranking[0].layer not in {one.layer for one in result.promoted}:
+    if result.ranking and result.ranking[0].error > 0 and result.ranking[0].layer not in {one.layer for one in order}:
         one = result.ranking[0]
-        worst = f"; the worst layer, '{one.layer}' ({one.macs / 1e6:.1f} M multiply-adds), stays int8 for that share"
-        worst = worst if result.tries == 1 or result.promoted else ""
+        worst = f"; the worst layer, '{one.layer}' ({one.macs / 1e6:.1f} M multiply-adds), stays int8: it alone holds too much of the work"
     return f"lowering '{name}' did not pass the fidelity gate: {'; '.join(result.reasons)}{tried}{worst}"
 
 
