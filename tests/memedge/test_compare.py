@@ -99,7 +99,7 @@ def test_two_bundles_on_generated_pictures(bundle: Bundle, tmp_path: Path) -> No
 
 
 def test_two_engines_of_one_bundle(bundle: Bundle, folder: Path) -> None:
-    report = compare(bundle, data=str(folder), engine_a="onnxruntime", engine_b="synthetic", frames=5, precision_a="fp32")
+    report = compare(bundle, None, str(folder), engine_a="onnxruntime", engine_b="synthetic", frames=5)
     assert (report.a.engine, report.b.engine) == ("onnxruntime", "synthetic")
 
 
@@ -133,9 +133,7 @@ def test_bundles_that_need_several_frames(tmp_path: Path, folder: Path) -> None:
     # Only where both look at their whole window: 4 embeddings at 2 s are whole at 6 s and 8 s.
     assert [name.split()[-2] for name in report.names] == ["6.00", "8.00"]
     still = compare(clip, window, str(folder), frames=3)
-    expected = [
-        [reference_outputs(b, picture(i))["model.score"].item() for i in (0, 12, 23)] for b in (clip, window)
-    ]
+    expected = [[reference_outputs(b, picture(i))["model.score"].item() for i in (0, 12, 23)] for b in (clip, window)]
     np.testing.assert_allclose([still.a_scores, still.b_scores], expected, atol=0.01)
 
 
@@ -177,7 +175,7 @@ def test_bad_input(bundle: Bundle, options: dict[str, Any], error: type[MemedgeE
 
 def report_of(a: np.ndarray, b: np.ndarray, source: str = "made") -> CompareReport:
     side = Side(
-        bundle="x", path="p", hash="0", engine="onnxruntime", precision="fp32", target="short_term", untrained=False, ms=1
+        bundle="x", path="p", hash="0", engine="none", precision="fp32", target="short_term", untrained=False, ms=1
     )
     return CompareReport(side, side, source, tuple(f"n{i}" for i in range(len(a))), a, b)
 

@@ -51,7 +51,8 @@ def made() -> FidelityFile:
             MethodResult(method="percentile", spearman=0.99, mean_abs=0.01, std_ratio=0.95, passed=True),
         ),
         speed=Speed(
-            machine="a processor", engine="onnxruntime", threads=1, runs=15, float_ms=66, lowered_ms=24, unpromoted_ms=22.5
+            machine="a processor", engine="onnxruntime", threads=1, runs=15,
+            float_ms=66, lowered_ms=24, unpromoted_ms=22.5,
         ),
     )  # fmt: skip
     trt = LoweringFidelity(fidelity=bad, passed=False, allowed=True, mac_share=0.5, tries=1, reasons=bad.reasons)

@@ -310,7 +310,8 @@ def _failure(name: str, result: GateResult, order: Sequence[LayerError]) -> str:
     worst = ""
     if result.ranking and result.ranking[0].error > 0 and result.ranking[0].layer not in {one.layer for one in order}:
         one = result.ranking[0]
-        worst = f"; the worst layer, '{one.layer}' ({one.macs / 1e6:.1f} M multiply-adds), stays int8: it alone holds too much of the work"
+        work = f"{one.macs / 1e6:.1f} M multiply-adds"
+        worst = f"; the worst layer, '{one.layer}', stays int8: its {work} are too large a share"
     return f"lowering '{name}' did not pass the fidelity gate: {'; '.join(result.reasons)}{tried}{worst}"
 
 

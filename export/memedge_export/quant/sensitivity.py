@@ -119,7 +119,8 @@ def _by_groups(
         bar.advance(1, f"{group[0].name} ... {group[-1].name}")
     order = sorted(range(len(groups)), key=lambda i: -errors[i])
     squares = [error**2 for error in errors]
-    opened, held = [], 0.0
+    opened: list[int] = []
+    held = 0.0
     for i in order[: max(1, len(groups) // 2)]:
         # An infinite group is opened whatever the share, which infinity would make meaningless.
         if opened and math.isfinite(errors[i]) and (not math.isfinite(held) or held >= _SHARE * sum(squares)):

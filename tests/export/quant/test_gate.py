@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from helpers_graphs import evaluate, head, model_bytes, picture, pillow_tensor
 from helpers_graphs import contract as make_contract
+from helpers_graphs import evaluate, head, model_bytes, picture, pillow_tensor
 from memedge.fidelity import GateFrames, decode, lines
 from memedge_engines.manifest import InputStorage
 from memedge_export.errors import ExportError
@@ -205,7 +205,7 @@ def network() -> bytes:
 
     def conv(name: str, ins: int, outs: int, side: int) -> None:
         nonlocal at
-        weights[f"{name}.w"] = rng.normal(0, (2 / (ins * side * side)) ** 0.5, (outs, ins, side, side)).astype(np.float32)
+        weights[f"{name}.w"] = rng.normal(0, (2 / (ins * side**2)) ** 0.5, (outs, ins, side, side)).astype(np.float32)
         weights[f"{name}.b"] = rng.normal(0, 0.05, outs).astype(np.float32)
         pads = [side // 2] * 4
         nodes.append(helper.make_node("Conv", [at, f"{name}.w", f"{name}.b"], [f"{name}.c"], name=name, pads=pads))
@@ -290,9 +290,7 @@ def test_a_layer_that_cannot_be_quantised_is_found_and_promoted() -> None:
 
     speed = speed_here(result, network(), tensors()[:1], 1)
     assert min(speed.float_ms, speed.lowered_ms, speed.unpromoted_ms or 0) > 0
-    one = lowering_fidelity(
-        result, method="minmax", methods=[method_result("minmax", result.fidelity)], speed=speed
-    )
+    one = lowering_fidelity(result, method="minmax", methods=[method_result("minmax", result.fidelity)], speed=speed)
     data = fidelity_json(GateFrames(source="test pictures", frames=COUNT), {"cpu": one})
     stored = decode(data)
     assert stored.lowerings["cpu"] == one
