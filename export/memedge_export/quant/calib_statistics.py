@@ -201,7 +201,7 @@ class Statistics:
             names: activation tensor name -> whether it has a histogram, in the graph's order.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 head = msgspec.json.decode(file["head"].tobytes())
                 ranges, sizes, counts = file["ranges"], file["sizes"], file["counts"]
             binned = [name for name, on in names.items() if on]
