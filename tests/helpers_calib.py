@@ -1,10 +1,14 @@
-"""A small residual graph and its inputs for the calibration tests."""
+"""A small residual graph, its inputs, and folders of pictures for the calibration tests."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 SIDE = 16
 
@@ -61,3 +65,32 @@ def feeds(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
         {"frames": (rng.normal(0, 1, (1, 3, SIDE, SIDE)) * 10.0 ** rng.uniform(-2, 1)).astype(np.float32)}
         for _ in range(count)
     ]
+
+
+def noise(seed: int, width: int = 32, height: int = 24) -> np.ndarray:
+    """White noise, RGB uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(path: Path, seed: int) -> Path:
+    """A picture of noise on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(seed)).save(path, quality=95)
+    return path
+
+
+def folder(root: Path, count: int, suffix: str = ".png") -> Path:
+    """``count`` different pictures, named by their number."""
+    for number in range(count):
+        save(root / f"{number:04}{suffix}", number)
+    return root
+
+
+def names(frames: Any) -> list[str]:
+    """Names of the chosen frames, without reserves."""
+    return [item.name for item in frames.items[: frames.wanted]]
+
+
+def files(frames: Any) -> set[Path]:
+    """Files of the chosen frames and reserves."""
+    return {item.origin.path for item in frames.items}

@@ -121,10 +121,13 @@ class Video:
     def _scan(self, source: Source, items: Sequence[Item], period: float) -> Iterator[tuple[Item, Frame]]:
         wanted = {item.number: item for item in items}
         ticks = Ticks(period, period / 2)
+        last = -2
         for frame in source.frames():
-            if ticks.due(frame.pts_s, frame.duration_s, frame.index):
+            # Where the frame rate varies a tick may fall next to the one before it: its item is left out.
+            if ticks.due(frame.pts_s, frame.duration_s, frame.index) and frame.index - last > 1:
                 item = wanted.pop(int(ticks.state()[2]), None)
                 if item is not None:
+                    last = frame.index
                     yield item, frame
                     if not wanted:
                         return

@@ -127,9 +127,7 @@ def activations(model: Any) -> dict[str, bool]:
     except onnx.shape_inference.InferenceError as error:
         raise ExportError(f"the float graph's shapes cannot be inferred: {error}") from None
     inner = inferred.graph
-    kinds = {
-        value.name: value.type.tensor_type.elem_type for value in (*inner.input, *inner.value_info, *inner.output)
-    }
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inner.input, *inner.value_info, *inner.output)}
     weights = {tensor.name for tensor in inner.initializer}
     readers: dict[str, set[str]] = {}
     made = [value.name for value in inner.input if value.name not in weights]

@@ -120,9 +120,7 @@ def brute_force(histogram: np.ndarray, sizes: range) -> dict[int, float]:
                 q[m] = sum(counts[k] for k in members) / len(filled)
         p = [*p[:-1], p[-1] + outside]
         sum_p, sum_q = sum(p), sum(q)
-        terms = [
-            a / sum_p * np.log((a / sum_p) / (b / sum_q)) if b else np.inf for a, b in zip(p, q, strict=True) if a
-        ]
+        terms = [a / sum_p * np.log((a / sum_p) / (b / sum_q)) if b else np.inf for a, b in zip(p, q, strict=True) if a]
         found[size] = float(sum(terms))
     return found
 
