@@ -1,4 +1,4 @@
-"""Float graphs, range tables and an evaluator for tests of the lowerings; the ranges come from plain ONNX Runtime runs."""
+"""Float graphs, range tables and an evaluator for tests of the lowerings; ranges come from plain ONNX Runtime runs."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def range_table(graph: bytes, tensors: np.ndarray) -> RangeTable:
     """Smallest and largest value of every float tensor of a graph on these inputs."""
     model = onnx.load_from_string(graph)
     inferred = onnx.shape_inference.infer_shapes(model)
-    floats = [
-        v.name for v in inferred.graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT
-    ]
+    floats = [v.name for v in inferred.graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT]
     outputs = [o.name for o in model.graph.output]
     constants = {t.name for t in model.graph.initializer}
     names = [name for name in floats if name not in outputs and name not in constants]
@@ -138,7 +136,9 @@ class Net:
         pooled = self.node("ReduceMean", [source, self.constant("axes", [2, 3], np.int64)], "pool", keepdims=0)
         weight = self.constant("head.weight", self.rng.normal(size=(1, self.channels[source])) * 0.3)
         self.nodes.append(
-            helper.make_node("Gemm", [pooled, weight, self.constant("head.bias", [0.5])], ["score"], name="gemm", transB=1)
+            helper.make_node(
+                "Gemm", [pooled, weight, self.constant("head.bias", [0.5])], ["score"], name="gemm", transB=1
+            )
         )
 
     def bytes(self) -> bytes:

@@ -1,28 +1,30 @@
 """A view of an ONNX graph for the lowerings: who makes and reads a tensor, shapes, MACs, and the patterns that matter.
 
-The view owns its ``onnx.ModelProto``. It answers questions about the graph as it was loaded; a lowering first decides with
-its help and edits afterwards.
+The view owns its ``onnx.ModelProto``. It answers questions about the graph as it was loaded; a lowering first decides
+with its help and edits afterwards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
 import msgspec
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from ..errors import ExportError
+from .lower_nodes import attribute, is_value, name_nodes, sort_nodes, store_constants, without_data
 
 OPSET = 19
 IR_VERSION = 10
 # They only pick or move values, so that one scale holds on both sides.
-PASSING = frozenset({"MaxPool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity"})
+PASSING = frozenset(
+    {"MaxPool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity"}
+)
 SHAPING = frozenset({"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -39,16 +41,6 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     op: str
     macs: int
     head: bool = False
-
-
-def is_value(node: NodeProto, position: int) -> bool:
-    """Whether an input of a node is named at all (optional inputs may be empty)."""
-    return position < len(node.input) and bool(node.input[position])
-
-
-def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
-    """An attribute's value, or ``default``."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 class GraphView:
@@ -69,8 +61,8 @@ class GraphView:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         graph = model.graph
-        _constants_to_initializers(graph)
-        _name_nodes(graph)
+        store_constants(graph)
+        name_nodes(graph)
         self.initializers: dict[str, TensorProto] = {t.name: t for t in graph.initializer}
         if any(t.data_location == TensorProto.EXTERNAL for t in graph.initializer):
             raise ExportError("the graph keeps weights in another file; expected all of them inside")
@@ -119,7 +111,7 @@ class GraphView:
     @cached_property
     def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
         """Types by shape inference, done on a copy without the weights' data, which it does not need."""
-        graph = onnx.shape_inference.infer_shapes(_without_data(self.model)).graph
+        graph = onnx.shape_inference.infer_shapes(without_data(self.model)).graph
         values = [*graph.input, *graph.value_info, *graph.output]
         return {v.name: v.type.tensor_type for v in values if v.type.HasField("tensor_type")}
 
@@ -191,7 +183,7 @@ class GraphView:
 
     @cached_property
     def nonnegative(self) -> frozenset[str]:
-        """Tensors that cannot be negative, whatever the picture: by the operators that make them, not by what was seen."""
+        """Tensors that cannot be negative, whatever the picture: by their operators, not by what was seen."""
         known: set[str] = set()
         for node in self.nodes:
             if self._cannot_be_negative(node, known):
@@ -205,7 +197,9 @@ class GraphView:
         if node.op_type in _NONNEGATIVE:
             return True
         if node.op_type == "Clip":
-            return is_value(node, 1) and node.input[1] in self.initializers and bool(self.value(node.input[1]).min() >= 0)
+            return (
+                is_value(node, 1) and node.input[1] in self.initializers and bool(self.value(node.input[1]).min() >= 0)
+            )
         if node.op_type in ("Add", "Mul", "Max", "Concat", "Sum"):
             return all(fine(name) for name in node.input)
         return node.op_type in _KEEPS_SIGN and fine(node.input[0])
@@ -298,7 +292,7 @@ class GraphView:
         return found
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Tensors that share one scale: both sides of a max-pool or a change of shape, all inputs and the output of a Concat.
+        """Tensors that share one scale: both sides of a max-pool or a change of shape, and all that a Concat joins.
 
         Returns:
             tensor -> all members of its group, itself among them; tensors alone are left out.
@@ -325,86 +319,3 @@ class GraphView:
 def layers(graph: bytes) -> list[Layer]:
     """Layers with weights of a float graph, in order: what may be excluded by name from a lowering."""
     return GraphView.load(graph).layers()
-
-
-def sort_nodes(nodes: Sequence[NodeProto], known: Collection[str]) -> list[NodeProto]:
-    """Nodes in topological order, otherwise in the order given.
-
-    Raises:
-        ExportError: a cycle or an input that nothing makes.
-    """
-    ready, waiting, done = set(known), list(nodes), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in ready or not name for name in (*node.input, *_captured(node))):
-                ready.update(node.output)
-                done.append(node)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            missing = sorted({n for node in later for n in node.input if n} - ready - {o for n in later for o in n.output})
-            what = f"nothing makes tensor '{missing[0]}'" if missing else f"a cycle runs through node '{later[0].name}'"
-            raise ExportError(f"the graph cannot be ordered: {what}")
-        waiting = later
-    return done
-
-
-def _captured(node: NodeProto) -> Iterator[str]:
-    """Outer tensors that the subgraphs of a node (If, Loop) read."""
-    for held in node.attribute:
-        graphs = [held.g] if held.type == AttributeProto.GRAPH else list(held.graphs)
-        for graph in graphs:
-            own = {v.name for v in graph.input} | {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
-            for inner in graph.node:
-                yield from (name for name in (*inner.input, *_captured(inner)) if name and name not in own)
-            yield from (v.name for v in graph.output if v.name not in own)
-
-
-def has_subgraphs(node: NodeProto) -> bool:
-    """Whether a node holds graphs of its own (If, Loop, Scan)."""
-    return any(held.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for held in node.attribute)
-
-
-def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    kept = []
-    for node in graph.node:
-        value = attribute(node, "value") if node.op_type == "Constant" else None
-        if node.op_type == "Constant" and value is None:
-            for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
-                if (number := attribute(node, name)) is not None:
-                    value = numpy_helper.from_array(np.array(number, dtype))
-        if value is None:
-            kept.append(node)
-            continue
-        tensor = graph.initializer.add()
-        tensor.CopyFrom(value)
-        tensor.name = node.output[0]
-    if len(kept) != len(graph.node):
-        del graph.node[:]
-        graph.node.extend(kept)
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    seen: set[str] = set()
-    for number, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}#{number}"
-        seen.add(node.name)
-
-
-def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large initialisers are inputs: same types, none of the data."""
-    light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
-    graph = light.graph
-    graph.name = "types"
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    named = {value.name for value in graph.input}
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= 64:
-            graph.initializer.append(tensor)
-        elif tensor.name not in named:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    return light

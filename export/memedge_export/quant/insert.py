@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import ExportError
-from .graph import IR_VERSION, GraphView, is_value, sort_nodes
+from .graph import IR_VERSION, GraphView
+from .lower_nodes import is_value, sort_nodes
 from .ranges import RangeTable
 
 # Half precision has no smaller normal number than this; below it a scale loses digits.
@@ -35,8 +36,8 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 class Ranges:
     """Ranges of a graph's tensors, one for each group of tensors that share a scale.
 
-    A tensor counts as never negative because of the operator that makes it; that calibration saw no negative number is not
-    enough, since the next picture may bring one.
+    A tensor counts as never negative because of the operator that makes it; that calibration saw no negative number is
+    not enough, since the next picture may bring one.
     """
 
     def __init__(self, view: GraphView, table: RangeTable) -> None:
@@ -65,7 +66,7 @@ class Ranges:
 
 
 def channel_scales(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Symmetric scales, one for each index of axis 0: largest magnitude / 127, float32 ``[O]``; 0 for a channel of zeros."""
+    """Symmetric scales along axis 0: largest magnitude / 127, float32 ``[O]``; 0 for a channel of zeros."""
     return (np.abs(weights.reshape(len(weights), -1)).max(1) / np.float32(127)).astype(np.float32)
 
 
@@ -163,7 +164,9 @@ class Inserter:
         """
         model, graph = self.view.model, self.graph
         # A pair stands right behind the tensor's maker when the new nodes come first in the unsorted list.
-        ordered = sort_nodes([*self._added, *self.view.nodes], {*self.view.inputs, *(t.name for t in graph.initializer)})
+        ordered = sort_nodes(
+            [*self._added, *self.view.nodes], {*self.view.inputs, *(t.name for t in graph.initializer)}
+        )
         del graph.node[:]
         graph.node.extend(ordered)
         drop_unused(graph)

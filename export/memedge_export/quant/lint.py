@@ -1,7 +1,7 @@
 """The Q/DQ linter: rules that a lowered graph must keep, checked with onnx and numpy alone.
 
-A graph that breaks one is refused by a builder, or worse: it builds and is slow or wrong. The rules for TensorRT are R1 to
-R15 (``lint_trt.py``); the form for CPUs has rules of its own, C1 to C9 (``lint_cpu.py``).
+A graph that breaks one is refused by a builder, or worse: it builds and is slow or wrong. The rules for TensorRT are R1
+to R15 (``lint_trt.py``); the form for CPUs has rules of its own, C1 to C9 (``lint_cpu.py``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from onnx import NodeProto, TensorProto
 
 from memedge.errors import UsageError
 
-from .graph import IR_VERSION, QDQ, GraphView, is_value
+from .graph import IR_VERSION, QDQ, GraphView
+from .lower_nodes import attribute, is_value
 
 Kind = Literal["cpu", "trt-int8", "trt-fp16"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LEAST_SHARE = 0.8
-FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +38,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.rule} {self.node}: found {self.found}; expected {self.expected}"
 
 
-def lint(
-    model: bytes, kind: Kind, *, least_share: float = LEAST_SHARE, allowed: Collection[str] = ()
-) -> list[Finding]:
+def lint(model: bytes, kind: Kind, *, least_share: float = LEAST_SHARE, allowed: Collection[str] = ()) -> list[Finding]:
     """Rules that a lowered graph breaks, in the order of the rules; none for a clean one.
 
     Args:
@@ -77,7 +76,11 @@ def coverage(view: GraphView) -> float:
     """Share of convolution MACs whose activation and weights are both dequantised int8, 0..1."""
     convs = view.of_type("Conv", "ConvTranspose")
     total = sum(view.macs(conv) for conv in convs)
-    return sum(view.macs(conv) for conv in convs if all(dequantized(view, conv, i) for i in (0, 1))) / total if total else 0
+    return (
+        sum(view.macs(conv) for conv in convs if all(dequantized(view, conv, i) for i in (0, 1))) / total
+        if total
+        else 0
+    )
 
 
 def dequantized(view: GraphView, node: NodeProto, position: int) -> bool:
@@ -123,13 +126,15 @@ def scale_faults(view: GraphView, node: NodeProto, rule: str) -> Iterator[Findin
 
 def weight_scale_faults(view: GraphView, node: NodeProto, rule: str) -> Iterator[Finding]:
     """A weight whose scales do not lie along its output channels (axis 0 of a Conv, 1 of a ConvTranspose)."""
-    from .graph import attribute
-
     scale, shape = scale_of(view, node), view.initializers[view.origin(node.input[0])].dims
     if scale is None:
         return
     for reader in view.readers(node.output[0]):
-        if reader.op_type not in ("Conv", "ConvTranspose") or not is_value(reader, 1) or reader.input[1] != node.output[0]:
+        if (
+            reader.op_type not in ("Conv", "ConvTranspose")
+            or not is_value(reader, 1)
+            or reader.input[1] != node.output[0]
+        ):
             continue
         right = 1 if reader.op_type == "ConvTranspose" else 0
         axis = attribute(node, "axis", 1) % len(shape)

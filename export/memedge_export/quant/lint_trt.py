@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from .graph import ACTIVATIONS, SHAPING, GraphView, is_value
+from .graph import ACTIVATIONS, SHAPING, GraphView
 from .insert import SMALLEST_HALF_SCALE
 from .lint import (
     FLOATS,
@@ -24,6 +24,7 @@ from .lint import (
     weight_scale_faults,
     zero_point_of,
 )
+from .lower_nodes import is_value
 
 Rule = Callable[[GraphView, LintOptions], Iterator[Finding]]
 
@@ -185,7 +186,9 @@ def r13_small_scales(view: GraphView, options: LintOptions) -> Iterator[Finding]
         scale = scale_of(view, node)
         if scale is not None and scale.dtype == np.float16 and scale.size and float(scale.min()) < SMALLEST_HALF_SCALE:
             found = f"float16 scale {float(scale.min()):.3g}"
-            yield Finding(rule="R13", node=node.name, found=found, expected=f"at least {SMALLEST_HALF_SCALE:.3g} (2^-14)")
+            yield Finding(
+                rule="R13", node=node.name, found=found, expected=f"at least {SMALLEST_HALF_SCALE:.3g} (2^-14)"
+            )
 
 
 def r15_coverage(view: GraphView, options: LintOptions) -> Iterator[Finding]:

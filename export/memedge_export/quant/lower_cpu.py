@@ -1,9 +1,9 @@
 """The ``cpu`` lowering: uint8 activations, int8 weights, Q/DQ around all that ONNX Runtime has integer kernels for.
 
 A tensor that is never negative has zero point 0 and scale max / 255; the Relu before it then does nothing that the
-quantisation does not do, and the runtime drops it. A signed tensor has zero point 128 and scale max / 127: the very numbers
-of signed int8, which x86 multiplies at half the speed. Biases are int32 with a DequantizeLinear: every ONNX Runtime fuses
-that, while float ones are fused by newer releases only.
+quantisation does not do, and the runtime drops it. A signed tensor has zero point 128 and scale max / 127: the very
+numbers of signed int8, which x86 multiplies at half the speed. Biases are int32 with a DequantizeLinear: every ONNX
+Runtime fuses that, while float ones are fused by newer releases only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from onnx import NodeProto
 
 from memedge_engines.manifest import InputStorage
 
-from .graph import GraphView, is_value
+from .graph import GraphView
 from .insert import Inserter, Range, Ranges, bias_room, channel_scales, encode
+from .lower_nodes import is_value
 from .lower_types import Lowered, choose, open_float_graph, share
 from .ranges import RangeTable
 
@@ -69,11 +70,9 @@ def _scale(found: Range) -> tuple[float, np.uint8]:
     return (float(np.float32(found.magnitude / 127)), np.uint8(128)) if found.signed else (unsigned, np.uint8(0))
 
 
-def _integer_tensors(
-    view: GraphView, ranges: Ranges, convs: list[NodeProto], excluded: Collection[str]
-) -> list[str]:
-    """Tensors that get a pair, in the order in which they are made: both sides of every chosen convolution, and what Adds,
-    max-pools and Concats between them can compute in integers."""
+def _integer_tensors(view: GraphView, ranges: Ranges, convs: list[NodeProto], excluded: Collection[str]) -> list[str]:
+    """Tensors that get a pair, in the order in which they are made: both sides of every chosen convolution, and what
+    Adds, max-pools and Concats between them can compute in integers."""
     chosen = {conv.name for conv in convs}
     tensors = {conv.input[0] for conv in convs} | {view.after_activation(conv) for conv in convs}
     for node in view.nodes:

@@ -1,21 +1,22 @@
 """Half precision as types in the graph: weights, Casts at borders, and what stays float32.
 
 TensorRT 11 has no precision flags: a strongly typed network computes in the types that the ONNX file says. Each node is
-given one float type; where a tensor passes from one type to the other a Cast is inserted, once for each tensor and type.
-Graph inputs and outputs keep their float32.
+given one float type; where a tensor passes from one type to the other a Cast is inserted, once for each tensor and
+type. Graph inputs and outputs keep their float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import ExportError
-from .graph import GraphView, attribute, has_subgraphs, sort_nodes
+from .graph import GraphView
 from .insert import drop_unused
+from .lower_nodes import attribute, has_subgraphs, sort_nodes
 from .ranges import RangeTable
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -33,10 +34,14 @@ def too_large(view: GraphView, table: RangeTable) -> dict[str, str]:
     for node in view.nodes:
         for name in (*node.input, *node.output):
             if name in heavy:
-                found.setdefault(node.name, f"constant '{name}' has numbers above 65,504, the largest in half precision")
+                found.setdefault(
+                    node.name, f"constant '{name}' has numbers above 65,504, the largest in half precision"
+                )
             elif table.magnitudes.get(name, 0.0) > LIMIT:
                 seen = table.magnitudes[name]
-                found.setdefault(node.name, f"tensor '{name}' reached {seen:.6g}; half precision is trusted up to 32,768")
+                found.setdefault(
+                    node.name, f"tensor '{name}' reached {seen:.6g}; half precision is trusted up to 32,768"
+                )
     return found
 
 
@@ -59,7 +64,9 @@ class HalfPass:
         self._view, self._keep = view, keep
         self._graph = view.model.graph
         self._types: dict[str, int] = dict.fromkeys(view.inputs, FLOAT)
-        self._floats = {name for name in (*view.inputs, *view.producer, *view.initializers) if view.dtype(name) == FLOAT}
+        self._floats = {
+            name for name in (*view.inputs, *view.producer, *view.initializers) if view.dtype(name) == FLOAT
+        }
         self._casts: dict[tuple[str, int], str] = {}
         self._halves: dict[str, str] = {}
         self._new: list[NodeProto] = []
@@ -71,7 +78,9 @@ class HalfPass:
             ExportError: control flow, whose inner graphs have types of their own.
         """
         if looping := next((node for node in self._view.nodes if has_subgraphs(node)), None):
-            raise ExportError(f"node '{looping.name}' ({looping.op_type}) holds a graph of its own; expected no control flow")
+            raise ExportError(
+                f"node '{looping.name}' ({looping.op_type}) holds a graph of its own; expected no control flow"
+            )
         for node in self._view.nodes:
             self._type(node)
         self._float_outputs()
@@ -148,7 +157,7 @@ class HalfPass:
             self._new.append(helper.make_node("Cast", [inner], [output], name=f"{output}:Cast", to=FLOAT))
 
 
-def _variables(formal: list[onnx.defs.OpSchema.FormalParameter], count: int) -> Iterator[tuple[int, str]]:
+def _variables(formal: Sequence[onnx.defs.OpSchema.FormalParameter], count: int) -> Iterator[tuple[int, str]]:
     """Position and type variable (or fixed type) of ``count`` inputs or outputs; the last one may repeat."""
     for position in range(count):
         yield position, formal[min(position, len(formal) - 1)].type_str

@@ -1,4 +1,4 @@
-"""Which convolutions ONNX Runtime really computes in integers, read from the graph that it optimised for this machine."""
+"""Which convolutions ONNX Runtime really computes in integers, read from the graph that it optimised here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def integer_convs(model: bytes) -> tuple[int, int]:
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ExportError(f"ONNX Runtime refuses the graph: {str(error).splitlines()[0]}") from None
         nodes = onnx.load(str(path), load_external_data=False).graph.node
-    # FusedConv, NhwcFusedConv and Conv (also in the layouts' own domains) are float; a graph optimised for ARM or x86 has
-    # QLinearConv in the default or in Microsoft's domain.
+    # FusedConv, NhwcFusedConv and Conv (also in the layouts' own domains) are float; QLinearConv stands in the default
+    # or in Microsoft's domain.
     kinds = [node.op_type for node in nodes if node.op_type.endswith("Conv") or node.op_type == "ConvInteger"]
     return sum(kind in ("QLinearConv", "ConvInteger") for kind in kinds), len(kinds)

@@ -1,9 +1,9 @@
 """The TensorRT lowerings: ``trt-int8`` (symmetric int8 pairs on the inputs of convolutions) and ``trt-fp16``.
 
-TensorRT moves and fuses pairs by itself, from the right places: the inputs of what runs in int8, none on results and none
-between a convolution and its activation; of a residual addition only the shortcut, so that the addition fuses into the
-convolution of the other branch; one scale for all that a Concat joins, so that its pair can move to its inputs. Zero points are zero, biases are float, and every
-dequantised tensor has the float type of the network around it.
+TensorRT moves and fuses pairs by itself, from the right places: the inputs of what runs in int8, none on results and
+none between a convolution and its activation; of a residual addition only the shortcut, so that the addition fuses into
+the convolution of the other branch; one scale for all that a Concat joins, so that its pair can move to its inputs.
+Zero points are zero, biases are float, and every dequantised tensor has the float type of the network around it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def lower_trt_int8(graph: bytes, table: RangeTable, excluded: Collection[str] = 
         graph: ONNX bytes of the float graph, opset 19.
         table: its ranges.
         excluded: names of convolutions that stay float (in the body's type).
-        body: type of what is not int8; ``fp32`` where a device's builder stumbles over half precision. The head is float32
-            in both, as are the graph's inputs and outputs.
+        body: type of what is not int8; ``fp32`` where a device's builder stumbles over half precision. The head is
+            float32 in both, as are the graph's inputs and outputs.
 
     Raises:
         ExportError: the table belongs to another graph, or the graph cannot be lowered at all.

@@ -11,8 +11,9 @@ from onnx import NodeProto
 from memedge_engines.manifest import InputStorage
 
 from ..errors import ExportError
-from .graph import OPSET, GraphView, is_value
+from .graph import OPSET, GraphView
 from .insert import Ranges
+from .lower_nodes import is_value
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -48,8 +49,10 @@ def open_float_graph(graph: bytes, excluded: Collection[str]) -> GraphView:
     if found := next((n.op_type for n in view.nodes if "Quantize" in n.op_type or "Dequantize" in n.op_type), None):
         raise ExportError(f"the graph holds {found}: it is quantised already; expected the float graph")
     if unknown := sorted(set(excluded) - view.by_name.keys()):
-        raise ExportError(f"the graph has no node '{unknown[0]}' to exclude; expected names such as "
-                          f"'{next((layer.name for layer in view.layers()), view.nodes[0].name)}'")
+        raise ExportError(
+            f"the graph has no node '{unknown[0]}' to exclude; expected names such as "
+            f"'{next((layer.name for layer in view.layers()), view.nodes[0].name)}'"
+        )
     return view
 
 
