@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from .calib_statistics import Statistics
+from .collect import collect, state_path
+from .frames import CalibrationSet, plan
 from .ranges import METHODS, RangeTable, graph_hash, hash_frames
 
-__all__ = ["METHODS", "RangeTable", "graph_hash", "hash_frames"]
+__all__ = [
+    "METHODS",
+    "CalibrationSet",
+    "RangeTable",
+    "Statistics",
+    "collect",
+    "graph_hash",
+    "hash_frames",
+    "plan",
+    "state_path",
+]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedge.console import progress, status
-from memedge.errors import MemedgeError, SourceError
+from memedge.errors import MemedgeError, SourceError, SourceLost
 from memedge.pictures import picture as render
 from memedge.sampling import Ticks
 from memedge.sources import Source, SourceOptions, label, open_source
@@ -180,7 +180,7 @@ class Stream:
         ticks: Ticks | None = None
         last = -2
         with open_source(self.uri) as source, progress(f"recording {name}", self.count) as bar:
-            for frame in source.frames():
+            for frame in _until_lost(source, name):
                 ticks = ticks or Ticks(LIVE_GAP_S, frame.pts_s)
                 # A slow source fills several ticks with one frame, and its next frame is the very next one.
                 if ticks.reached(frame.pts_s, frame.duration_s, frame.index) and frame.index - last > 1:
@@ -192,6 +192,14 @@ class Stream:
                 else:
                     frame.release()
         return pictures
+
+
+def _until_lost(source: Source, name: str) -> Iterator[Frame]:
+    """The frames of a source; one that is lost for good ends, so that what was recorded still counts."""
+    try:
+        yield from source.frames()
+    except SourceLost as error:
+        status(f"{name} was lost: {error}")
 
 
 def picks_of(path: Path) -> tuple[int, float]:

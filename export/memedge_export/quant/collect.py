@@ -161,10 +161,10 @@ def _session(graph: bytes, threads: int) -> tuple[Any, dict[str, bool]]:
     )
     import onnxruntime
 
+    data = model.SerializeToString()
+    del model  # the weights are in memory often enough
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ExportError(f"ONNX Runtime refuses the float graph: {first_line(error)}") from None
     return session, names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from helpers_calib import files, noise, save
 from helpers_graphs import contract
 from helpers_video import write_video
+from memedge.errors import SourceError, SourceLost
+from memedge.sources.pattern import PatternSource
+from memedge_engines.frame import Frame
 from memedge_engines.preprocess import Preprocessor
 from memedge_export.errors import DataError
 from memedge_export.quant.calib_origins import Item, Video, picks_of
@@ -85,3 +89,24 @@ def test_stream_is_recorded_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen.calibrate.load(PRE).pictures == one.pictures
     with pytest.raises(DataError, match="0 different gate pictures"):
         plan("test://?size=64x48&fps=10&seconds=8&live=0", 32, 8).gate.load(PRE)
+
+
+def test_stream_that_is_lost_keeps_what_was_recorded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(self: PatternSource) -> Iterator[Frame]:
+        for number, frame in enumerate(whole(self)):
+            if number >= 200:
+                raise SourceLost("the plug was pulled")
+            yield frame
+
+    whole = PatternSource.frames
+    monkeypatch.setattr(PatternSource, "frames", lost)
+    chosen = plan("test://?size=64x48&fps=10&seconds=40&live=0", 48, 8)
+    assert len(chosen.calibrate.load(PRE)) == 40
+    assert "the plug was pulled" in capsys.readouterr().err
+
+
+def test_source_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="camera87"):
+        plan("camera87", 32, 8).calibrate.load(PRE)
