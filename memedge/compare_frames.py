@@ -87,7 +87,7 @@ class Pictures:
         self.skipped = 0
         self.most = frames or (GENERATED if data is None else MOST_FRAMES)
         self._uris = None if data is None else expand(data)
-        self.label = f"generated pictures, seed {SEED}" if data is None else label(data)
+        self.label = f"memedge's picture generator (seed {SEED})" if data is None else label(data)
 
     def scores(self, pair: Pair) -> Iterator[tuple[str, tuple[float, float]]]:
         """(name, scores of both) of each picture that both score, at most as many as asked for."""

@@ -1,9 +1,9 @@
 """Which layers of a lowering move the scores: one layer lowered at a time, everything else in float.
 
-The other way round, everything lowered but one layer, is cheaper a run (an int8 run is), but ranks badly when two
-layers each ruin the scores alone: taking either one out changes nothing. So layers are lowered alone. To stay cheap,
-neighbours are lowered together first, and only the groups that matter are taken apart: about 3 times the square root
-of the number of layers, instead of one run for each.
+The other way round, everything lowered but one layer, is cheaper a run (resnet101, 32 pictures, 2 cores: 2.3 s instead
+of 4.4 s), but ranks badly when two layers each ruin the scores alone: taking either one out changes nothing. So layers
+are lowered alone. To stay as cheap, neighbours are lowered together first, and only the groups that matter are taken
+apart, at most half of them: for resnet101 21 to 61 runs instead of 104.
 """
 
 from __future__ import annotations
