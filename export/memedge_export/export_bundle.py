@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -18,19 +19,21 @@ from memedge_engines import bundle as bundles
 from memedge_engines.bundle import Bundle
 from memedge_engines.manifest import Golden, Manifest, Node, NodeInput, NodeOutput, Provenance, Target
 
-from . import golden, models, weights
+from . import golden, models, summary, weights
 from .data.pictures import Picture
 from .model_card import model_card
 from .models import count
 from .onnx_export import INPUT, OPSET, check_parity, export_graph, open_session
+from .quant.pipeline import Quantised, QuantOptions, quantise
 from .weights import Loaded
 
 NODE = "model"
 TARGET = "short_term"
 WINDOW_S = 7.0
 PRECISIONS = ("fp32", "fp16", "int8")
-# Least tolerance of a golden score; see tolerance().
+# Least tolerance of a golden score; see tolerance(). Back ends round int8 and fp16 sums differently.
 _FLOOR = 1e-3
+_LOWERING_FLOOR = {"cpu": 5e-3, "trt-int8": 1e-2, "trt-fp16": 5e-3}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
 
@@ -45,6 +48,7 @@ def export(
     seed: int = 0,
     name: str | None = None,
     runs: Path = Path("runs"),
+    quant: QuantOptions | None = None,
 ) -> Bundle:
     """Export a model as a bundle; an interrupted export leaves nothing.
 
@@ -55,10 +59,12 @@ def export(
         golden_dir: pictures to use as golden frames instead of rendered ones; they travel with the bundle.
         seed: of an untrained network.
         name: of the bundle, as readings show it; the model's id when none.
+        quant: how ``int8`` and ``fp16`` are calibrated and gated; the defaults when none.
 
     Raises:
-        UsageError: unknown model or precision, or one that this version cannot lower to.
-        WeightsError, ExportError, BundleError: see the modules.
+        UsageError: unknown model or precision.
+        GateError: a lowering that does not rank pictures as the float graph does; nothing is written then.
+        WeightsError, DataError, ExportError, BundleError: see the modules.
     """
     wanted = check_precisions(precisions)
     models.entry(model)
@@ -72,30 +78,73 @@ def export(
     for note in loaded.notes:
         status(note)
     manifest, files = assemble(loaded, frames, name=label)
+    found = None
+    if wanted != ["fp32"]:
+        options = quant or QuantOptions(seed=seed)
+        trained = not manifest.untrained
+        found = quantise(files["model.onnx"], loaded.preprocess, wanted, options, trained=trained, input_name=INPUT)
+        manifest, files = with_lowerings(manifest, files, found, wanted)
     written = bundles.write(path, manifest, files, force=force)
-    mark = "UNTRAINED: its scores mean nothing" if manifest.untrained else "trained"
-    megabytes = sum(len(data) for data in files.values()) / 1e6
-    status(f"wrote bundle '{path}' ({model}, {'+'.join(wanted)}, {megabytes:.1f} MB, {mark})")
+    for line in summary.lines(written, files, found):
+        status(line)
     return written
 
 
 def check_precisions(precisions: Sequence[str]) -> list[str]:
-    """The wanted precisions in order, each once.
+    """The wanted precisions in order, each once; ``fp32`` is in every bundle, whether named or not.
 
     Raises:
-        UsageError: an unknown one, or one whose lowering this version does not make.
+        UsageError: an unknown one, or none.
     """
     wanted = [p for p in PRECISIONS if p in precisions]
     unknown = sorted(set(precisions) - set(PRECISIONS))
     if unknown or not wanted:
-        raise UsageError(f"precision '{', '.join(unknown)}'; expected fp32")
-    later = [p for p in wanted if p != "fp32"]
-    if later:
-        raise UsageError(
-            f"precision {' and '.join(later)}: int8 and fp16 lowerings are not in this version yet; fp32 is",
-            fix="memedge export without --int8 and --fp16",
-        )
+        raise UsageError(f"precision '{', '.join(unknown)}'; expected some of {', '.join(PRECISIONS)}")
     return wanted
+
+
+def with_lowerings(
+    manifest: Manifest, files: dict[str, bytes], found: Quantised, wanted: Sequence[str]
+) -> tuple[Manifest, dict[str, bytes]]:
+    """A float bundle's manifest and files with the lowerings, their golden scores, ranges and fidelity added."""
+    node = manifest.nodes[0]
+    entries = dict(node.files)
+    more = dict(files)
+    limits = dict(manifest.golden.tolerance)
+    contract = node.inputs[0].preprocess
+    assert contract is not None
+    scores: dict[str, np.ndarray] = {}
+    for lowering, data in found.models.items():
+        file = f"{NODE}.{lowering}.onnx"
+        more[file] = data
+        entries[lowering] = bundles.file_entry(file, data, inputs=found.inputs[lowering])  # type: ignore[index]
+        scores[lowering], spread = golden.lowering_scores(
+            files["golden.npz"], contract, data, found.inputs[lowering], optimise=lowering == "cpu"
+        )
+        if lowering in found.passed:
+            limits[lowering] = float(f"{max(_LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
+    more["golden.npz"] = golden.with_scores(files["golden.npz"], scores)
+    more["ranges.json"], more["fidelity.json"] = found.ranges, found.fidelity
+    precision = tuple(p for p in PRECISIONS if p == "fp32" or p in wanted)
+    changed = msgspec.structs.replace(
+        manifest,
+        nodes=(msgspec.structs.replace(node, files=entries),),
+        golden=msgspec.structs.replace(
+            manifest.golden, file=bundles.file_entry("golden.npz", more["golden.npz"]), tolerance=limits
+        ),
+        provenance=msgspec.structs.replace(
+            manifest.provenance,
+            precision=precision,
+            calibration=found.calibration,
+            promoted=found.promoted,
+        ),
+        files={
+            **manifest.files,
+            "ranges": bundles.file_entry("ranges.json", found.ranges),
+            "fidelity": bundles.file_entry("fidelity.json", found.fidelity),
+        },
+    )
+    return changed, more
 
 
 def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[Manifest, dict[str, bytes]]:

@@ -10,7 +10,7 @@ with what a perfect 8-bit preprocessing would give.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from memedge.pictures import picture as render
 from memedge_engines.frame import Frame
-from memedge_engines.manifest import Preprocess
+from memedge_engines.manifest import InputStorage, Preprocess
 from memedge_engines.preprocess.reference import reference_picture, reference_tensor
 
 from .data.pictures import read_picture
@@ -85,3 +85,36 @@ def archive(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue(), scores
+
+
+def lowering_scores(
+    archive_bytes: bytes,
+    contract: Preprocess,
+    model: bytes,
+    inputs: Mapping[str, InputStorage],
+    *,
+    optimise: bool = True,
+) -> tuple[NDArray[np.float64], float]:
+    """Golden scores of a lowering, float64 ``[n, 1]``, and by how much random errors of one level in the picture move
+    them: what verification on another device may find."""
+    from .quant.scoring import score_frames
+
+    with np.load(io.BytesIO(archive_bytes), allow_pickle=False) as data:
+        pictures = [data[f"frame_{number}"] for number in range(len(data["score_fp32"]))]
+    tensors = np.concatenate([rounded_tensor(picture, contract) for picture in pictures])
+    rng = np.random.default_rng(0)
+    step = contract.scale / np.array(contract.std, np.float32).reshape(1, -1, 1, 1)
+    noisy = (tensors + rng.integers(-1, 2, tensors.shape).astype(np.float32) * step).astype(np.float32)
+    scores = score_frames(model, tensors, inputs=inputs, optimise=optimise)
+    spread = float(np.abs(score_frames(model, noisy, inputs=inputs, optimise=optimise) - scores).max())
+    return scores[:, np.newaxis], spread
+
+
+def with_scores(archive_bytes: bytes, scores: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """The archive with ``score_<lowering>`` arrays added."""
+    with np.load(io.BytesIO(archive_bytes), allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
+    arrays |= {f"score_{lowering}": found for lowering, found in scores.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -72,8 +72,13 @@ def test_train_evaluate_export_evaluate(run: Callable[..., Result], tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "--model", "resnet-s", "--int8"], "not in this version yet"),
-        (["export", "--model", "resnet-s", "--fp16", "--precision", "fp16"], "not in this version yet"),
+        (["export", "--model", "resnet-s", "--precision", "int4"], "precision 'int4'"),
+        (["export", "--model", "resnet-s", "--calib", "x"], "belong to --int8 or --fp16"),
+        (["export", "--model", "resnet-s", "--int8", "--calib-method", "best"], "--calib-method best"),
+        (["export", "--model", "resnet-s", "--int8", "--calib-frames", "3"], "expected at least 32"),
+        (["export", "--model", "resnet-s", "--int8", "--gate-frames", "0"], "expected at least 8"),
+        (["export", "--model", "resnet-s", "--int8", "--trt-body", "fp8"], "--trt-body fp8"),
+        (["export", "--model", "resnet-s", "--int8", "--ranges", "r", "--calib-method", "minmax"], "--ranges"),
         (["export", "--model", "resnet-s", "--fp32", "--precision", "int8"], "contradicts --fp32"),
         (["export", "--model", "resnet-x"], "did you mean"),
         (["export", "--model", "resnet-s", "--seed", "-1"], "expected 0 or more"),

@@ -161,13 +161,12 @@ def test_own_golden_frames(checkpoint: Path, tmp_path: Path) -> None:
         golden.from_folder(tmp_path / "empty")
 
 
-def test_precisions_of_later_versions_are_refused_by_name() -> None:
-    for wanted in (["int8"], ["fp32", "int8"], ["fp16"]):
-        with pytest.raises(UsageError, match="not in this version yet"):
-            export_bundle.check_precisions(wanted)
-    with pytest.raises(UsageError, match="precision 'int4'"):
-        export_bundle.check_precisions(["int4"])
+def test_precisions_are_named_once_and_in_order() -> None:
     assert export_bundle.check_precisions(["fp32", "fp32"]) == ["fp32"]
+    assert export_bundle.check_precisions(["int8", "fp16", "int8"]) == ["fp16", "int8"]
+    for wrong in (["int4"], ["fp32", "int4"], []):
+        with pytest.raises(UsageError, match="expected some of fp32, fp16, int8"):
+            export_bundle.check_precisions(wrong)
 
 
 def test_untrained_bundle_says_so_everywhere(

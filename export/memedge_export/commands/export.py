@@ -27,8 +27,8 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     precision: Annotated[str, typer.Option("--precision", help="fp32, or several joined by commas.")] = "",
     fp32: Annotated[bool, typer.Option("--fp32", help="The float graph (the default; every bundle holds it).")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Not in this version yet.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Not in this version yet.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision for TensorRT: lowering trt-fp16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit integers: lowerings cpu and trt-int8.")] = False,
     golden: Annotated[
         Path | None,
         typer.Option("--golden", help="Folder of pictures to use as golden frames. They travel with the bundle."),
@@ -37,7 +37,31 @@ def command(
         str | None,
         typer.Option("--name", help="Name of the bundle, as readings show it. Default: the model's."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of an untrained network.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of an untrained network, and of choices of pictures.")] = 0,
+    calib: Annotated[
+        str | None,
+        typer.Option(
+            "--calib",
+            help="Calibration pictures: lamem:DIR, videomem:DIR, lnsim:DIR, a folder, a video, camera0. "
+            "Default: $MEMEDGE_CALIB, ./calib, else generated pictures.",
+        ),
+    ] = None,
+    calib_frames: Annotated[int, typer.Option("--calib-frames", help="Pictures that calibrate.")] = 512,
+    gate_frames: Annotated[int, typer.Option("--gate-frames", help="Pictures held out for the fidelity gate.")] = 200,
+    calib_method: Annotated[
+        str, typer.Option("--calib-method", help="auto (each is measured), minmax, percentile or entropy.")
+    ] = "auto",
+    ranges: Annotated[
+        Path | None, typer.Option("--ranges", help="Range table (ranges.json or a bundle) to use again.")
+    ] = None,
+    trt_body: Annotated[
+        str, typer.Option("--trt-body", help="What stays float in trt-int8: fp16, or fp32 (Orin's fallback).")
+    ] = "fp16",
+    allow_small_gate: Annotated[
+        bool, typer.Option("--allow-small-gate", help="A gate of fewer than 200 pictures is good enough.")
+    ] = False,
+    allow: Annotated[bool, typer.Option("--allow", help="Write lowerings that fail the gate, marked.")] = False,
+    threads: Annotated[int, typer.Option("--threads", help="CPU threads; 0: all cores.")] = 0,
 ) -> None:
     """Turn a model and its weights into a bundle that runs on any device."""
     flags = [key for key, on in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if on]
@@ -46,8 +70,28 @@ def command(
         raise UsageError(f"--precision {precision} contradicts {' '.join('--' + flag for flag in flags)}")
     if seed < 0:
         raise UsageError(f"--seed {seed}; expected 0 or more")
+    if threads < 0:
+        raise UsageError(f"--threads {threads}; expected 0 or more")
     from ..export_bundle import check_precisions, export
+    from ..quant.pipeline import QuantOptions
 
     wanted = check_precisions(named or flags or ["fp32"])
-    bundle = export(model, weights, out, force=force, precisions=wanted, golden_dir=golden, seed=seed, name=name)
+    quant = QuantOptions(
+        calib=calib,
+        frames=calib_frames,
+        gate_frames=gate_frames,
+        method=calib_method,
+        ranges=ranges,
+        small_gate=allow_small_gate,
+        allow=allow,
+        trt_body=trt_body,
+        seed=seed,
+        threads=threads,
+    )
+    only_float = wanted == ["fp32"]
+    if only_float and (calib or ranges or allow or allow_small_gate):
+        raise UsageError("--calib, --ranges, --allow and --allow-small-gate belong to --int8 or --fp16")
+    bundle = export(
+        model, weights, out, force=force, precisions=wanted, golden_dir=golden, seed=seed, name=name, quant=quant
+    )
     print(bundle.path)
