@@ -84,7 +84,7 @@ def command(
         ranges=ranges,
         small_gate=allow_small_gate,
         allow=allow,
-        trt_body=trt_body,
+        trt_body=trt_body,  # type: ignore[arg-type]  # QuantOptions says what it takes
         seed=seed,
         threads=threads,
     )

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from memedge.correlation import ranks, spearman
+
+__all__ = ["RESAMPLES", "Result", "evaluate", "pearson", "quantiles", "ranks", "spearman"]
 
 RESAMPLES = 1000
 _SEED = 2018
@@ -26,15 +30,6 @@ class Result:
     mse: float
 
 
-def ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """Ranks from 1; ties share their average rank."""
-    array = np.asarray(values, np.float64)
-    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    average: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse.reshape(-1)]
-    return average
-
-
 def pearson(a: ArrayLike, b: ArrayLike) -> float | None:
     """Pearson correlation; none when either side is constant or shorter than two."""
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -42,11 +37,6 @@ def pearson(a: ArrayLike, b: ArrayLike) -> float | None:
         return None
     x, y = x - x.mean(), y - y.mean()
     return float((x @ y) / np.sqrt((x @ x) * (y @ y)))
-
-
-def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
-    """Spearman correlation with average ranks for ties; none when either side is constant or shorter than two."""
-    return pearson(ranks(a), ranks(b))
 
 
 def evaluate(predicted: ArrayLike, actual: ArrayLike) -> Result:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class QuantOptions:
     ranges: Path | None = None
     small_gate: bool = False
     allow: bool = False
-    trt_body: str = "fp16"
+    trt_body: Literal["fp16", "fp32"] = "fp16"
     seed: int = 0
     threads: int = 0
 
