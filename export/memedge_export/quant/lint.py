@@ -6,6 +6,7 @@ to R15 (``lint_trt.py``); the form for CPUs has rules of its own, C1 to C9 (``li
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from typing import Literal, get_args
 
@@ -56,12 +57,14 @@ def lint(model: bytes, kind: Kind, *, least_share: float = LEAST_SHARE, allowed:
     if kind not in KINDS:
         raise UsageError(f"lowering '{kind}'; expected one of {', '.join(KINDS)}")
     view = GraphView.load(model)
-    # Types come from inference, which a broken graph stops: what the checker says is then all there is to say.
-    rule = "C7" if kind == "cpu" else "R14"
-    if refused := list(well_formed(view, model, rule)):
+    options = LintOptions(least_share=least_share, allowed=frozenset(allowed))
+    # Most rules need types and shapes, and a broken graph has none. The scales' types are what breaks it most often:
+    # they are looked at all the same, because that finding says more than the checker does.
+    if refused := list(well_formed(view, model, "C7" if kind == "cpu" else "R14")):
+        with contextlib.suppress(onnx.shape_inference.InferenceError):
+            refused += lint_trt.r3_scales(view, options) if kind == "trt-int8" else ()
         return refused
     rules = lint_cpu.RULES if kind == "cpu" else lint_trt.INT8_RULES if kind == "trt-int8" else lint_trt.FP16_RULES
-    options = LintOptions(least_share=least_share, allowed=frozenset(allowed))
     return [finding for check in rules for finding in check(view, options)]
 
 

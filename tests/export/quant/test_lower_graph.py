@@ -101,7 +101,7 @@ def test_constant_nodes_and_missing_names() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x0a"])
 def test_not_a_model(data: bytes) -> None:
-    with pytest.raises(ExportError, match="not an ONNX model|no nodes"):
+    with pytest.raises(ExportError, match=r"not an ONNX model|no nodes"):
         GraphView.load(data)
 
 

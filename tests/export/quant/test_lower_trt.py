@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -271,3 +276,21 @@ def test_table_of_another_graph_is_refused() -> None:
     for form in FORMS:
         with pytest.raises(ExportError, match="belongs to the graph"):
             lower(form, graph + b"\x00", table)
+
+
+@pytest.mark.slow
+def test_onnx_runtimes_own_placement_differs_for_known_reasons_only(project_root: Path) -> None:
+    script = project_root / "benchmarks" / "compare_placement.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--model", "resnet-s"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(str(project_root / part) for part in ("", "engines", "export")),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resnet-s: 12 pairs here" in done.stdout
+    assert "scales of these differ by at most 0.00%" in done.stdout
