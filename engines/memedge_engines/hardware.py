@@ -40,6 +40,12 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or board() or platform.processor() or platform.machine() or "unknown CPU"
 
 
+@functools.cache
+def has_vnni() -> bool:
+    """Whether int8 products are summed without saturation by x86's VNNI instructions; false where unknown."""
+    return bool({"avx512_vnni", "avx_vnni"} & set(_cpuinfo("flags").split()))
+
+
 def board() -> str:
     """Model of a single-board computer from its device tree, or empty."""
     return _read("/proc/device-tree/model")

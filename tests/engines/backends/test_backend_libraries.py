@@ -67,10 +67,20 @@ def linear(shape: tuple[Any, ...], output: str = "score", element: int = TensorP
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10).SerializeToString()
 
 
+@pytest.mark.parametrize("vnni", [True, False])
+def test_products_may_not_saturate_without_vnni(monkeypatch: pytest.MonkeyPatch, vnni: bool) -> None:
+    monkeypatch.setattr(ort_backend, "has_vnni", lambda: vnni)
+    options = ort_backend.session_options(1)
+    if vnni:
+        with pytest.raises(RuntimeError):  # not set: ONNX Runtime has no entry of that name
+            options.get_session_config_entry("session.x64quantprecision")
+    else:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 def test_session_options_that_are_always_set() -> None:
     for threads in (0, 2):
         options = ort_backend.session_options(threads)
-        assert options.get_session_config_entry("session.x64quantprecision") == "1"
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
         assert options.log_severity_level == 4
         assert options.intra_op_num_threads == threads or threads == 0
