@@ -281,12 +281,10 @@ def test_table_of_another_graph_is_refused() -> None:
 @pytest.mark.slow
 def test_onnx_runtimes_own_placement_differs_for_known_reasons_only(project_root: Path) -> None:
     script = project_root / "benchmarks" / "compare_placement.py"
+    path = os.pathsep.join(str(project_root / part) for part in ("", "engines", "export"))
     done = subprocess.run(
         [sys.executable, str(script), "--model", "resnet-s"],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(str(project_root / part) for part in ("", "engines", "export")),
-        },
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=300,
