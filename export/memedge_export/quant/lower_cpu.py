@@ -18,7 +18,7 @@ from memedge_engines.manifest import InputStorage
 from .graph import GraphView
 from .insert import Inserter, Range, Ranges, bias_room, channel_scales, encode
 from .lower_nodes import is_value
-from .lower_types import Lowered, choose, open_float_graph, share
+from .lower_types import Lowered, choose, integer_result, open_float_graph, share
 from .ranges import RangeTable
 
 
@@ -74,23 +74,23 @@ def _integer_tensors(view: GraphView, ranges: Ranges, convs: list[NodeProto], ex
     """Tensors that get a pair, in the order in which they are made: both sides of every chosen convolution, and what
     Adds, max-pools and Concats between them can compute in integers."""
     chosen = {conv.name for conv in convs}
-    tensors = {conv.input[0] for conv in convs} | {view.after_activation(conv) for conv in convs}
+    tensors = {conv.input[0] for conv in convs} | {integer_result(view, ranges, conv) for conv in convs}
     for node in view.nodes:
         if node.name in view.head or node.name in chosen or node.name in excluded:
             continue
-        after = _integer_result(view, node, tensors)
+        after = _result(view, ranges, node, tensors)
         if after is not None and after not in view.outputs and ranges.why_not(after) is None:
             tensors.add(after)
     order = {name: number for number, name in enumerate((*view.inputs, *view.producer))}
     return sorted(tensors, key=order.__getitem__)
 
 
-def _integer_result(view: GraphView, node: NodeProto, tensors: set[str]) -> str | None:
+def _result(view: GraphView, ranges: Ranges, node: NodeProto, tensors: set[str]) -> str | None:
     """The tensor that would need a pair for this node to run in integers, when its inputs have theirs."""
     if not all(name in tensors for name in (node.input if node.op_type in ("Add", "Concat") else node.input[:1])):
         return None
     if node.op_type == "Add":
-        after = view.after_activation(node)
+        after = integer_result(view, ranges, node)
         # What only the head reads is added in float: the features that make the score keep all their digits.
         return None if all(reader.name in view.head for reader in view.readers(after)) else after
     if node.op_type in ("MaxPool", "Concat") and len(node.output) == 1:

@@ -90,11 +90,24 @@ def _reason(view: GraphView, ranges: Ranges, node: NodeProto, outputs: bool) -> 
     if reason := ranges.why_not(node.input[0]):
         return reason
     if outputs:
-        after = view.after_activation(node)
+        after = integer_result(view, ranges, node)
         if after in view.outputs or node.output[0] in view.outputs:
             return "its result is an output of the graph"
         return ranges.why_not(after)
     return None
+
+
+def integer_result(view: GraphView, ranges: Ranges, node: NodeProto) -> str:
+    """The tensor whose quantisation closes an integer kernel: behind the activation where that then does nothing.
+
+    A Clip that ends below the scale's reach (shared with a wider tensor) still does something: it stays, in float.
+    """
+    after = view.after_activation(node)
+    maker, found = view.producer[after], ranges.find(after)
+    if maker.op_type == "Clip" and found is not None and is_value(maker, 2):
+        highest = float(view.value(maker.input[2]).max()) if maker.input[2] in view.initializers else 0.0
+        return after if found.magnitude <= highest else node.output[0]
+    return after
 
 
 def share(view: GraphView, names: Collection[str]) -> float:

@@ -204,3 +204,18 @@ def test_weights_that_are_not_finite_stay_float() -> None:
 def test_same_input_same_bytes() -> None:
     graph, table, _ = residual()
     assert lower_cpu(graph, table).model == lower_cpu(graph, table).model
+
+
+def test_a_clip_below_a_shared_scale_leaves_its_convolution_integer() -> None:
+    net = Net()
+    low, high = net.constant("low", 0.0), net.constant("high", 0.5)
+    narrow = net.node("Clip", [net.conv("frames", 4, "a"), low, high])
+    wide = net.relu(net.conv("frames", 4, "b"))
+    x = net.node("Concat", [narrow, wide], "both", axis=1)
+    net.channels[x] = 8
+    net.head(net.relu(net.conv(x, 8, "c")))
+    graph, tensors = net.bytes(), net.tensors()
+    lowered = lower_cpu(graph, range_table(graph, tensors))
+    assert integer_convs(lowered.model) == (3, 3)
+    assert lint(lowered.model, "cpu") == []
+    assert np.abs(scores(lowered.model, tensors) - scores(graph, tensors)).max() < 0.05
