@@ -78,21 +78,22 @@ def _integer_tensors(view: GraphView, ranges: Ranges, convs: list[NodeProto], ex
     for node in view.nodes:
         if node.name in view.head or node.name in chosen or node.name in excluded:
             continue
-        after = _result(view, ranges, node, tensors)
+        after = _result(view, ranges, node, tensors, chosen)
         if after is not None and after not in view.outputs and ranges.why_not(after) is None:
             tensors.add(after)
     order = {name: number for number, name in enumerate((*view.inputs, *view.producer))}
     return sorted(tensors, key=order.__getitem__)
 
 
-def _result(view: GraphView, ranges: Ranges, node: NodeProto, tensors: set[str]) -> str | None:
+def _result(view: GraphView, ranges: Ranges, node: NodeProto, tensors: set[str], chosen: Collection[str]) -> str | None:
     """The tensor that would need a pair for this node to run in integers, when its inputs have theirs."""
     if not all(name in tensors for name in (node.input if node.op_type in ("Add", "Concat") else node.input[:1])):
         return None
     if node.op_type == "Add":
         after = integer_result(view, ranges, node)
-        # What only the head reads is added in float: the features that make the score keep all their digits.
-        return None if all(reader.name in view.head for reader in view.readers(after)) else after
+        # A sum that no integer convolution reads is added in float: the features that make the score keep all their
+        # digits, and promoting the convolutions behind a sum frees its tensor, too.
+        return after if any(reader.name in chosen for reader in view.readers(after)) else None
     if node.op_type in ("MaxPool", "Concat") and len(node.output) == 1:
         return node.output[0]
     return None

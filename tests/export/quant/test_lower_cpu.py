@@ -17,6 +17,7 @@ from helpers_lowering import (
     table_of,
 )
 from memedge_export.errors import ExportError
+from memedge_export.quant.graph import GraphView
 from memedge_export.quant.lint import lint
 from memedge_export.quant.lower import integer_convs, lower_cpu
 
@@ -219,3 +220,20 @@ def test_a_clip_below_a_shared_scale_leaves_its_convolution_integer() -> None:
     assert integer_convs(lowered.model) == (3, 3)
     assert lint(lowered.model, "cpu") == []
     assert np.abs(scores(lowered.model, tensors) - scores(graph, tensors)).max() < 0.05
+
+
+def test_promoting_what_reads_a_sum_frees_the_sum() -> None:
+    """With every convolution behind a residual sum in float, the sum itself has no pair any more."""
+    graph, table, _ = residual()
+    view = GraphView.load(graph)
+    add = next(node for node in view.nodes if node.op_type == "Add" and node.name not in view.head)
+    after = view.after_activation(add)
+    readers = [reader.name for reader in view.readers(after) if reader.op_type == "Conv"]
+    assert readers
+
+    def paired(model: bytes) -> bool:
+        nodes = onnx.load_from_string(model).graph.node
+        return any(node.op_type == "QuantizeLinear" and node.input[0] == after for node in nodes)
+
+    assert paired(lower_cpu(graph, table).model)
+    assert not paired(lower_cpu(graph, table, readers).model)

@@ -26,7 +26,6 @@ from memedge_export.errors import DataError, ExportError
 from memedge_export.quant.gate import GateError
 from memedge_export.quant.pipeline import QuantOptions
 
-
 INFO = CheckpointInfo(
     model="resnet-s", preprocess=models.frame_preset(56, 48), training=Training(status="untrained", notes="a test")
 )
