@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from memedge.fidelity import LoweringFidelity
@@ -11,7 +12,7 @@ from .quant.pipeline import Quantised
 
 
 def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | None) -> list[str]:
-    """The summary of a written bundle, line by line; the last line is the next command."""
+    """The summary of a written bundle, line by line."""
     manifest = bundle.manifest
     mark = "UNTRAINED: its scores mean nothing" if manifest.untrained else "trained"
     megabytes = sum(len(data) for data in files.values()) / 1e6
@@ -39,7 +40,12 @@ def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | None) -
         if found.calibration.source.startswith("synthetic"):
             made.append("calibrated on SYNTHETIC pictures; --calib with pictures such as the model will see is better")
         made += [f"{p.node}: '{p.layer}' stays float: {p.reason}" for p in found.promoted]
-    return [*made, f"next: memedge verify {bundle.path}"]
+    return made
+
+
+def next_command(bundle: Bundle) -> str:
+    """What to type next."""
+    return f"next: memedge run --source camera0 --bundle {shlex.quote(str(bundle.path))}"
 
 
 def _megabytes(data: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from memedge.console import status
 from memedge.errors import UsageError
 
 
@@ -74,6 +75,7 @@ def command(
         raise UsageError(f"--threads {threads}; expected 0 or more")
     from ..export_bundle import check_precisions, export
     from ..quant.pipeline import QuantOptions
+    from ..summary import next_command
 
     wanted = check_precisions(named or flags or ["fp32"])
     quant = QuantOptions(
@@ -94,4 +96,5 @@ def command(
     bundle = export(
         model, weights, out, force=force, precisions=wanted, golden_dir=golden, seed=seed, name=name, quant=quant
     )
-    print(bundle.path)
+    print(bundle.path, flush=True)
+    status(next_command(bundle))
