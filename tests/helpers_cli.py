@@ -49,20 +49,30 @@ def inside(capfd: pytest.CaptureFixture[str], *words: str | Path) -> Done:
     return Done(code, out, err)
 
 
+class _Ended(subprocess.Popen[str]):
+    """A process that a failing test does not leave running, nor wait for."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
 def start(
     *words: str | Path, before: Callable[[], None] | None = None, env: Mapping[str, str] | None = None, **more: Any
 ) -> subprocess.Popen[str]:
     """Start the command line as a process of its own, warnings being errors as in the tests."""
 
     def prepare() -> None:
-        # A test run in the background of a shell inherits an ignored SIGINT.
+        # A test run in the background of a shell inherits an ignored SIGINT, under nohup an ignored SIGHUP.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         if before is not None:
             before()
 
     paths = [str(ROOT), str(ROOT / "engines"), str(ROOT / "export")]
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
-    return subprocess.Popen(
+    return _Ended(
         [sys.executable, "-W", "error", "-m", "memedge", *map(str, words)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})},
         preexec_fn=prepare,

@@ -62,6 +62,21 @@ def test_a_signal_closes_every_output(tiny: Path, tmp_path: Path, number: int, c
     assert f"({len(readings)} of {len(readings)} frames scored), ended by a signal at" in out
 
 
+def test_a_hangup_that_nohup_ignores_ends_nothing(tiny: Path, tmp_path: Path) -> None:
+    r = tmp_path / "r.jsonl"
+    with start(
+        "run", "--source", "test://?size=320x180&fps=25", "--bundle", tiny, "-q", "--no-tune", "--jsonl", r,
+        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    ) as process:  # fmt: skip
+        wait_for(lambda: lines(r) >= 5, process)
+        process.send_signal(signal.SIGHUP)
+        before = lines(r)
+        wait_for(lambda: lines(r) >= before + 10, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
 def test_a_kill_leaves_all_but_the_last_second(tiny: Path, tmp_path: Path) -> None:
     r, v = tmp_path / "r.jsonl", tmp_path / "out.mp4"
     with start(
