@@ -79,7 +79,8 @@ def test_manifest_says_what_the_checkpoint_said(bundle: Bundle) -> None:
 
 
 def test_golden_archive_is_what_its_page_says(bundle: Bundle) -> None:
-    archive = np.load(bundle.path / "golden.npz", allow_pickle=False)
+    with np.load(bundle.path / "golden.npz", allow_pickle=False) as data:
+        archive = {name: data[name] for name in data.files}
     contract = bundle.manifest.nodes[0].inputs[0].preprocess
     session = onnxruntime.InferenceSession(str(bundle.path / "model.onnx"), providers=["CPUExecutionProvider"])
     assert bundle.manifest.golden.frames == 6
@@ -150,7 +151,8 @@ def test_own_golden_frames(checkpoint: Path, tmp_path: Path) -> None:
     for number in range(2):
         Image.fromarray(rng.integers(0, 256, (90 + number, 100, 3), np.uint8)).save(tmp_path / "g" / f"{number}.png")
     made = export_bundle.export("resnet-s", str(checkpoint), tmp_path / "b", golden_dir=tmp_path / "g")
-    archive = np.load(made.path / "golden.npz")
+    with np.load(made.path / "golden.npz", allow_pickle=False) as data:
+        archive = {name: data[name] for name in data.files}
     assert made.manifest.golden.frames == 2
     assert archive["frame_1"].shape == (91, 100, 3)
     assert archive["score_fp32"].shape == (2, 1)

@@ -129,7 +129,8 @@ def test_verify_agrees_and_golden_scores_are_those_of_the_lowerings(bundle: Bund
     report = verify(bundle)
     assert report.passed
     assert any("int8" in line and "passed" in line for line in report.lines())
-    archive = np.load(bundle.path / "golden.npz", allow_pickle=False)
+    with np.load(bundle.path / "golden.npz", allow_pickle=False) as data:
+        archive = {name: data[name] for name in data.files}
     file = bundle.path / bundle.manifest.nodes[0].files["trt-fp16"].file
     options_ = onnxruntime.SessionOptions()
     options_.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
