@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from memedge.console import status
 from memedge.errors import UsageError
 
 from ..errors import DataError
-from .records import SPLITS, DataSet, Record, hashed_split
+from .records import SPLITS, DataSet, Record, hashed_split, score_of
 
 PRETRAINING = "tiny32"
 _LNSIM_TITLE = (
@@ -90,7 +89,7 @@ def _records(table: Path, root: Path, *, need_split: bool) -> tuple[Record, ...]
     records, unscored, missing = [], 0, []
     for line, row in enumerate(rows, start=2):
         path = _inside(root, row["file"], table, line)
-        score = _score(row["score"], table, line)
+        score = score_of(row["score"], table, line)
         split = row["split"] if "split" in columns else parts[row["file"]]
         if split not in SPLITS:
             raise DataError(f"'{table}' line {line}: split '{split}'; expected {', '.join(SPLITS)}")
@@ -117,21 +116,6 @@ def _inside(root: Path, name: str, table: Path, line: int) -> Path:
     if not name or path.is_absolute() or ".." in path.parts:
         raise DataError(f"'{table}' line {line}: file '{name}'; expected a name below '{root}'")
     return root / path
-
-
-def _score(text: str, table: Path, line: int) -> float | None:
-    """The score, or none where the cell is empty or not finite."""
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise DataError(f"'{table}' line {line}: score '{text}' is not a number") from None
-    if not math.isfinite(value):
-        return None
-    if not 0 <= value <= 1:
-        raise DataError(f"'{table}' line {line}: score {value:g}; expected 0..1")
-    return value
 
 
 _READERS: dict[str, Callable[[Path], DataSet]] = {"lnsim": _lnsim, "folder": _folder}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +66,22 @@ def hashed_split(ids: Iterable[str], seed: int = 0) -> dict[str, str]:
         part = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
         chosen[name] = "train" if part < 0.8 else "val" if part < 0.9 else "test"
     return chosen
+
+
+def score_of(text: str, table: Path, line: int) -> float | None:
+    """The score 0..1 of a table's cell, or none where it is empty or not finite.
+
+    Raises:
+        DataError: not a number, or outside 0..1; the table and the line are named.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"'{table}' line {line}: score '{text}' is not a number") from None
+    if not math.isfinite(value):
+        return None
+    if not 0 <= value <= 1:
+        raise DataError(f"'{table}' line {line}: score {value:g}; expected 0..1")
+    return value

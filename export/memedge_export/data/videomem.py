@@ -8,14 +8,13 @@ hash of the name. The scores of the test set are not released.
 from __future__ import annotations
 
 import csv
-import math
 import re
 from pathlib import Path
 
 from memedge.console import status
 
 from ..errors import DataError
-from .records import DataSet, Record, hashed_split
+from .records import DataSet, Record, hashed_split, score_of
 
 TITLE = (
     "VideoMem, 10,000 videos of 7 s with human memorability scores (R. Cohendet, C.-H. Demarty, N. Duong, M. Engilberge"
@@ -63,7 +62,7 @@ def read_videomem(root: Path, column: str = SHORT) -> DataSet:
         name = f"video{int(match.group(1))}.webm"
         if name in scores:
             raise DataError(f"'{table}' line {line}: {name} for the second time; expected each video once")
-        score = _score(row[column], table, line)
+        score = score_of(row[column], table, line)
         if score is None:
             unscored += 1
         else:
@@ -79,17 +78,3 @@ def read_videomem(root: Path, column: str = SHORT) -> DataSet:
         TITLE,
         LICENCE,
     )
-
-
-def _score(text: str, table: Path, line: int) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise DataError(f"'{table}' line {line}: score '{text}' is not a number") from None
-    if not math.isfinite(value):
-        return None
-    if not 0 <= value <= 1:
-        raise DataError(f"'{table}' line {line}: score {value:g}; expected 0..1")
-    return value
