@@ -55,3 +55,65 @@ class BackendUnavailable(EngineError):
 
 class ExecutorError(MemedgeError):
     """An executor was used out of order: unknown stream, closed executor, state of another bundle."""
+
+
+class CudaError(EngineError):
+    """A CUDA driver call failed.
+
+    Attributes:
+        call: the driver's name of the call, or empty.
+        code: the driver's number of the error, or none.
+    """
+
+    def __init__(self, message: str, *, call: str = "", code: int | None = None, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.call = call
+        self.code = code
+
+
+class DriverMissing(CudaError):
+    """No NVIDIA driver, or no package that speaks to it."""
+
+
+class DriverTooOld(CudaError):
+    """The driver is older than what was asked of it."""
+
+
+class NoDevice(CudaError):
+    """A driver, but no device that this process may use."""
+
+
+class DeviceOutOfMemory(CudaError):
+    """Device or page-locked memory ran out."""
+
+
+class CudaUnsupported(CudaError):
+    """This provider or device lacks the call (PyCUDA has no graph capture)."""
+
+
+class PlanError(EngineError):
+    """A TensorRT plan cannot be built, or the library refuses it.
+
+    Attributes:
+        log: what the library said, bounded.
+    """
+
+    def __init__(self, message: str, *, log: tuple[str, ...] = (), fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.log = log
+
+
+class PlanMismatch(PlanError):
+    """A plan that exists does not belong to this machine or bundle; rebuilding mends it.
+
+    Attributes:
+        reason: ``hash``, ``header``, ``version``, ``architecture``, ``platform``, ``schema``, ``golden``.
+    """
+
+    def __init__(self, reason: str, message: str, *, log: tuple[str, ...] = (), fix: str | None = None) -> None:
+        super().__init__(message, log=log, fix=fix)
+        self.reason = reason
+
+
+class BuildCancelled(PlanError):
+    """A plan's build was cancelled before it was done."""

@@ -44,6 +44,11 @@ def to_tensor(pictures: Sequence[NDArray[np.uint8]], contract: Preprocess) -> ND
     return tensor if contract.layout == "nchw" else tensor[None]
 
 
+def level_tables(contract: Preprocess) -> NDArray[np.float32]:
+    """float32 ``[channels, 256]``: the tensor's value of each level; PreprocessError as :func:`to_tensor`."""
+    return _tables(contract.scale, contract.mean, contract.std, contract.channels)
+
+
 @lru_cache(maxsize=64)
 def _tables(scale: float, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> NDArray[np.float32]:
     """float32 ``[C, 256]``: the normalised value of each level."""

@@ -1,0 +1,1 @@
+"""CUDA without a toolkit: a small driver shim with two providers, the preprocessing kernel and what runs on them."""

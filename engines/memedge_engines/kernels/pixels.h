@@ -1,0 +1,111 @@
+/* Pixel arithmetic shared by the CPU fast path (host.cpp) and the CUDA kernel (preprocess.cu): integers only, so that two
+ * loop nests give the same bytes. Two rules make it exact:
+ *   - colour: chroma is interpolated in sixteenths of a level, gains have ME_GAIN_BITS fraction bits, one rounding to 8 bit;
+ *   - resize: weights have ME_WEIGHT_BITS fraction bits and add up to exactly 1; first down (to ME_BETWEEN_BITS fraction
+ *     bits), then across, one rounding each.
+ * Tables and gains are made by preprocess/tables.py. Order of work: chroma upsample, matrix, clamp, 8 bit, (grey), resize in
+ * stored orientation, turn, then one look-up per level in a table that holds the tensor's values.
+ */
+#ifndef MEMEDGE_PIXELS_H
+#define MEMEDGE_PIXELS_H
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define ME_FN static __device__ __forceinline__
+#else
+#define ME_FN static inline
+#endif
+
+typedef unsigned char me_u8;
+typedef short me_i16;
+typedef int me_i32;
+typedef unsigned long long me_u64;
+
+#define ME_GAIN_BITS 17
+#define ME_WEIGHT_BITS 14
+#define ME_BETWEEN_BITS 7
+#define ME_CHROMA_ONE 16 /* chroma and luma enter the matrix in sixteenths of a level */
+
+enum me_format { ME_RGB24, ME_BGR24, ME_GRAY8, ME_NV12, ME_I420, ME_YUV422P, ME_YUV444P, ME_YUYV422 };
+enum me_order { ME_ORDER_RGB, ME_ORDER_BGR, ME_ORDER_GRAY };
+
+/* Gains with ME_GAIN_BITS fraction bits; offset in sixteenths of a level. */
+typedef struct {
+    me_i32 offset, luma, red_cr, green_cb, green_cr, blue_cb;
+} me_color;
+
+/* One axis of the resize, of the results that the crop keeps: result i is the sum over t of
+ * weight[i * taps + t] * source[first[i] + t]. Every first[i] + t lies inside the source; unused weights are zero. */
+typedef struct {
+    me_u64 first;  /* address of me_i32[count] */
+    me_u64 weight; /* address of me_i16[count * taps] */
+    me_i32 count, taps;
+} me_axis;
+
+/* One picture. `table`: [channels][256] elements of `element` bytes (1, 2 or 4); `target`: [channels][h][w] of the same,
+ * h x w being count_y x count_x, exchanged when the rotation is 90 or 270. */
+typedef struct {
+    me_u64 plane[3];
+    me_i32 pitch[3];
+    me_i32 format, width, height, rotation;
+    me_i32 sub_x, sub_y;   /* luma samples per chroma sample along each axis: 1 or 2 */
+    me_i32 half_x, half_y; /* 1: the first chroma sample lies half a luma pixel in, 0: on the first luma pixel */
+    me_i32 order, element;
+    me_color color;
+    me_axis x, y; /* stored orientation */
+    me_u64 table, target;
+} me_job;
+
+/* Chroma neighbours of luma position p: sample `low` with 4 - quarter parts and the next one with `quarter` parts. */
+ME_FN void me_chroma_tap(me_i32 p, me_i32 sub, me_i32 half, me_i32 count, me_i32 *low, me_i32 *quarter) {
+    me_i32 q = sub == 2 ? 2 * p - half : 4 * p;
+    me_i32 at = q >> 2, part = q & 3;
+    if (q < 0) { at = 0; part = 0; }
+    if (at >= count - 1) { at = count - 1; part = 0; }
+    *low = at;
+    *quarter = part;
+}
+
+/* Sixteenths of a level from four neighbours. */
+ME_FN me_i32 me_chroma(me_i32 a, me_i32 b, me_i32 c, me_i32 d, me_i32 across, me_i32 down) {
+    return (4 - down) * ((4 - across) * a + across * b) + down * ((4 - across) * c + across * d);
+}
+
+ME_FN me_u8 me_clamp(me_i32 sum) {
+    me_i32 level = (sum + (1 << (ME_GAIN_BITS + 3))) >> (ME_GAIN_BITS + 4);
+    return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level);
+}
+
+/* y: level 0..255; cb, cr: sixteenths of a level, 0..4080. */
+ME_FN void me_rgb(const me_color *k, me_i32 y, me_i32 cb, me_i32 cr, me_u8 *r, me_u8 *g, me_u8 *b) {
+    me_i32 luma = k->luma * (ME_CHROMA_ONE * y - k->offset);
+    cb -= 128 * ME_CHROMA_ONE;
+    cr -= 128 * ME_CHROMA_ONE;
+    *r = me_clamp(luma + k->red_cr * cr);
+    *g = me_clamp(luma + k->green_cb * cb + k->green_cr * cr);
+    *b = me_clamp(luma + k->blue_cb * cb);
+}
+
+/* Pillow's mode L: round(.299 R + .587 G + .114 B). */
+ME_FN me_u8 me_gray(me_i32 r, me_i32 g, me_i32 b) {
+    return (me_u8)((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16);
+}
+
+/* Sum of weight * level down a column, to the value between the passes (0..32640). */
+ME_FN me_i32 me_between(me_i32 sum) {
+    return (sum + (1 << (ME_WEIGHT_BITS - ME_BETWEEN_BITS - 1))) >> (ME_WEIGHT_BITS - ME_BETWEEN_BITS);
+}
+
+/* Sum of weight * between across a row, to a level. */
+ME_FN me_u8 me_level(me_i32 sum) {
+    return (me_u8)((sum + (1 << (ME_WEIGHT_BITS + ME_BETWEEN_BITS - 1))) >> (ME_WEIGHT_BITS + ME_BETWEEN_BITS));
+}
+
+/* Where result (x, y) of stored orientation lies in a target plane of the turned picture. w, h: results per axis. */
+ME_FN me_i32 me_turned(me_i32 x, me_i32 y, me_i32 w, me_i32 h, me_i32 rotation) {
+    if (rotation == 90) return x * h + (h - 1 - y);
+    if (rotation == 180) return (h - 1 - y) * w + (w - 1 - x);
+    if (rotation == 270) return (w - 1 - x) * h + y;
+    return y * w + x;
+}
+
+#endif
