@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 
@@ -15,12 +19,31 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Record:
-    """One scored picture. ``id``: its name in the data set; ``score``: 0..1; ``split``: train, val or test."""
+    """One scored picture or video.
+
+    Attributes:
+        id: its name in the data set, always text.
+        path: of the picture or the video.
+        score: of the data set's first target, 0..1.
+        split: train, val or test.
+        targets: every target's score by its name (``short_term``, ``long_term``), 0..1; empty: the first one only.
+        responses: target to the number of responses behind its score, where the set tells.
+        extra: further numbers by name (``alpha``: decay a video between).
+        labels: words by name (``caption``, ``action``), where the set has them.
+    """
 
     id: str
     path: Path
     score: float
     split: str
+    targets: Mapping[str, float] = field(default_factory=dict)
+    responses: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def value(self, target: str) -> float | None:
+        """The score of ``target``, or none where this record has none."""
+        return self.targets.get(target) if self.targets else self.score
 
 
 @dataclass(frozen=True)
@@ -31,12 +54,23 @@ class DataSet:
         name: kind of the data set (``lnsim``) or name of its file.
         title: for people, with the citation.
         licence: what is known of it.
+        unit: what a record is.
+        targets: names of its targets, the first one being ``Record.score``.
+        sampling: the preset by which the field samples frames of its videos (``S7``); empty for pictures.
+        kind: what the scores are, for people (``hit rate corrected for the delay``).
+        halves: scores of two halves of the people who scored it, float64 ``[2, R, records]`` over R random halvings, for
+            the human consistency; none where the set ships none.
     """
 
     name: str
     records: tuple[Record, ...]
     title: str = ""
     licence: str = ""
+    unit: Literal["picture", "video"] = "picture"
+    targets: tuple[str, ...] = ("short_term",)
+    sampling: str = ""
+    kind: str = ""
+    halves: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     def split(self, name: str) -> list[Record]:
         """The records of one split; ``all`` gives every record.
