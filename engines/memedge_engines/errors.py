@@ -103,6 +103,10 @@ class PlanError(EngineError):
         self.log = log
 
 
+class PlanMissing(PlanError):
+    """No plan was built yet for this bundle, lowering and profile; building one mends it."""
+
+
 class PlanMismatch(PlanError):
     """A plan that exists does not belong to this machine or bundle; rebuilding mends it.
 
