@@ -96,11 +96,14 @@ class PlanError(EngineError):
 
     Attributes:
         log: what the library said, bounded.
+        cause: ``memory``, ``disk``, ``typing``, ``unsupported`` ...: a code of :mod:`memedge_engines.plans.classify`;
+            ``killed``, ``crash`` and ``hang`` of a child process; or empty.
     """
 
-    def __init__(self, message: str, *, log: tuple[str, ...] = (), fix: str | None = None) -> None:
+    def __init__(self, message: str, *, log: tuple[str, ...] = (), fix: str | None = None, cause: str = "") -> None:
         super().__init__(message, fix=fix)
         self.log = log
+        self.cause = cause
 
 
 class PlanMissing(PlanError):

@@ -6,15 +6,17 @@ plan's bytes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from ..errors import PlanError, PlanMismatch
 from ..manifest import Calibration, Preprocess
 from .machine import Machine
 from .profile import Profile
 
 SCHEMA_VERSION = 1
+SUFFIX = ".engine.json"
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,3 +125,83 @@ class SideCar(_Record, frozen=True, kw_only=True):
     seconds: float
     created: str
     tool: str
+
+
+_TAGS: dict[bytes, Literal["ftrt", "vtrt"]] = {b"ftrt": "ftrt", b"vtrt": "vtrt"}
+_HEADER_BYTES = 28
+_LARGEST = 1 << 20
+_LARGEST_METADATA = 1 << 20
+
+
+def read_header(data: bytes) -> Header:
+    """What the first 28 bytes of a plan say; no TensorRT is needed for it.
+
+    Raises:
+        PlanMismatch: reason ``header``: too short, another tag, or metadata in front of the plan.
+    """
+    tag = _TAGS.get(bytes(data[:4]))
+    if tag is None:
+        metadata, plan = split_prefix(data)
+        if metadata is not None:
+            raise PlanMismatch(
+                "header",
+                f"{len(data) - len(plan)} bytes of metadata stand before the plan, as ultralytics writes it "
+                f"({', '.join(list(metadata)[:5])}); memedge's plans are plain files with a side-car",
+                fix="memedge build (from the bundle)",
+            )
+        found = bytes(data[:4]).decode("ascii", "backslashreplace")
+        raise PlanMismatch(
+            "header", f"begins with '{found}'; a TensorRT plan begins with 'ftrt', of TensorRT for RTX with 'vtrt'"
+        )
+    if len(data) < _HEADER_BYTES:
+        raise PlanMismatch("header", f"has {len(data)} bytes; a plan's header alone has {_HEADER_BYTES}")
+    serialization = int.from_bytes(data[4:8], "little")
+    # Where the version stands is known for serialization version 0 only.
+    known = tag == "ftrt" and serialization == 0
+    return Header(tag=tag, serialization=serialization, version=tuple(data[24:28]) if known else ())
+
+
+def split_prefix(data: bytes) -> tuple[dict[str, Any] | None, bytes]:
+    """Metadata that ultralytics puts before a plan (4-byte length, JSON), and the plan behind it; none where it is not.
+
+    Read only: nothing of memedge's writes it, since such a file opens in no other tool.
+    """
+    length = int.from_bytes(data[:4], "little")
+    if not 2 <= length <= min(_LARGEST_METADATA, len(data) - 4) or bytes(data[4 + length : 8 + length]) not in _TAGS:
+        return None, data
+    try:
+        metadata = msgspec.json.decode(data[4 : 4 + length])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None, data
+    return (metadata, data[4 + length :]) if isinstance(metadata, dict) else (None, data)
+
+
+def decode(data: bytes) -> SideCar:
+    """Decode a side-car.
+
+    Raises:
+        PlanMismatch: reason ``schema``: not JSON, another schema, an unknown or missing field.
+    """
+    try:
+        if len(data) > _LARGEST:
+            raise PlanMismatch("schema", f"the side-car has {len(data)} bytes; at most {_LARGEST}")
+        head = msgspec.json.decode(data)
+        version = head.get("schema") if isinstance(head, dict) else None
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise PlanMismatch("schema", f"the side-car has schema {version}; this memedge reads {SCHEMA_VERSION}")
+        return msgspec.json.decode(data, type=SideCar)
+    except (msgspec.DecodeError, RecursionError, PlanError, UnicodeDecodeError) as error:
+        if isinstance(error, PlanMismatch):
+            raise
+        raise PlanMismatch("schema", f"the side-car does not decode: {error}") from None
+
+
+def encode(record: SideCar) -> bytes:
+    """The record as indented JSON, UTF-8, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the side-car."""
+    schema = msgspec.json.schema(SideCar)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "memedge plan side-car", **schema}
