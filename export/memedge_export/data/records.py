@@ -58,8 +58,8 @@ class DataSet:
         targets: names of its targets, the first one being ``Record.score``.
         sampling: the preset by which the field samples frames of its videos (``S7``); empty for pictures.
         kind: what the scores are, for people (``hit rate corrected for the delay``).
-        halves: scores of two halves of the people who scored it, float64 ``[2, R, records]`` over R random halvings, for
-            the human consistency; none where the set ships none.
+        halves: scores by two halves of the people who scored it, float64 ``[2, R, records]`` over R random halvings,
+            for the human consistency; none where the set ships none.
     """
 
     name: str
