@@ -226,6 +226,19 @@ def inputs_of(
 
     ``run`` computes a graph node, so that the nodes behind it get real values; host nodes are computed here.
     """
+    return _walk(bundle, golden, number, lowering, run)[0]
+
+
+def values_of(
+    bundle: Bundle, golden: GoldenFrames, number: int, lowering: str, run: RunGraph
+) -> dict[str, NDArray[Any]]:
+    """``node.output`` to its value, without batch axis, for a golden frame; arguments as of :func:`inputs_of`."""
+    return _walk(bundle, golden, number, lowering, run)[1]
+
+
+def _walk(
+    bundle: Bundle, golden: GoldenFrames, number: int, lowering: str, run: RunGraph
+) -> tuple[dict[str, dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
     values: dict[str, NDArray[Any]] = {}
     fed: dict[str, dict[str, NDArray[Any]]] = {}
     for node in bundle.manifest.nodes:
@@ -247,4 +260,4 @@ def inputs_of(
         else:
             results = extractors.find(node)(gathered, node)
         values.update({f"{node.name}.{output.name}": results[output.name] for output in node.outputs})
-    return fed
+    return fed, values
