@@ -85,7 +85,7 @@ def candidates(bundle: Bundle, engine: str = "auto", precision: str = "auto") ->
     Raises:
         EngineError: an unknown engine or precision, or one that cannot run any lowering of this bundle.
     """
-    _check_precision(precision)
+    check_precision(precision)
     names = backends.names() if engine == "auto" else [engine]
     found = [c for name in names for c in _of_backend(bundle, backends.get(name), precision)]
     if found:
@@ -279,7 +279,8 @@ def _key(bundle: Bundle, precision: str, options: EngineOptions) -> dict[str, An
     }
 
 
-def _check_precision(precision: str) -> None:
+def check_precision(precision: str) -> None:
+    """Raise UnknownName for a precision that does not exist."""
     if precision not in PRECISIONS:
         near = difflib.get_close_matches(precision, PRECISIONS, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ";"

@@ -30,6 +30,7 @@ _OWN = {
     "models": "List the models, with input, size and published correlation.",
     "info": "Show what a bundle is made of.",
     "verify": "Rerun a bundle's golden frames with every usable engine.",
+    "build": "Build a bundle's TensorRT plan on this device.",
     "compare": "Measure how two bundles, precisions or engines differ on the same pictures.",
 }
 # What `pip install memedge[export]` brings; a command that lacks one of these says so.
