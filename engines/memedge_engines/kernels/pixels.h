@@ -70,19 +70,39 @@ ME_FN me_i32 me_chroma(me_i32 a, me_i32 b, me_i32 c, me_i32 d, me_i32 across, me
     return (4 - down) * ((4 - across) * a + across * b) + down * ((4 - across) * c + across * d);
 }
 
-ME_FN me_u8 me_clamp(me_i32 sum) {
-    me_i32 level = (sum + (1 << (ME_GAIN_BITS + 3))) >> (ME_GAIN_BITS + 4);
-    return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level);
+ME_FN me_u8 me_clamp(me_i32 level) { return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level); }
+
+/* A matrix with its constants folded: what a channel adds to gains times y (a level) and cb, cr (sixteenths, 0..4080);
+ * half a level is in it, for the rounding. */
+typedef struct {
+    me_i32 luma, red_cr, green_cb, green_cr, blue_cb, red, green, blue;
+} me_matrix;
+
+ME_FN me_matrix me_fold(const me_color *k) {
+    const me_i32 zero = (1 << (ME_GAIN_BITS + 3)) - k->luma * k->offset, half = 128 * ME_CHROMA_ONE;
+    const me_matrix m = {
+        k->luma * ME_CHROMA_ONE, k->red_cr, k->green_cb, k->green_cr, k->blue_cb,
+        zero - half * k->red_cr, zero - half * (k->green_cb + k->green_cr), zero - half * k->blue_cb,
+    };
+    return m;
+}
+
+/* Rounded levels, not yet clamped to 0..255. */
+ME_FN void me_levels(const me_matrix *m, me_i32 y, me_i32 cb, me_i32 cr, me_i32 *r, me_i32 *g, me_i32 *b) {
+    const me_i32 luma = m->luma * y;
+    *r = (luma + m->red + m->red_cr * cr) >> (ME_GAIN_BITS + 4);
+    *g = (luma + m->green + m->green_cb * cb + m->green_cr * cr) >> (ME_GAIN_BITS + 4);
+    *b = (luma + m->blue + m->blue_cb * cb) >> (ME_GAIN_BITS + 4);
 }
 
 /* y: level 0..255; cb, cr: sixteenths of a level, 0..4080. */
 ME_FN void me_rgb(const me_color *k, me_i32 y, me_i32 cb, me_i32 cr, me_u8 *r, me_u8 *g, me_u8 *b) {
-    me_i32 luma = k->luma * (ME_CHROMA_ONE * y - k->offset);
-    cb -= 128 * ME_CHROMA_ONE;
-    cr -= 128 * ME_CHROMA_ONE;
-    *r = me_clamp(luma + k->red_cr * cr);
-    *g = me_clamp(luma + k->green_cb * cb + k->green_cr * cr);
-    *b = me_clamp(luma + k->blue_cb * cb);
+    const me_matrix m = me_fold(k);
+    me_i32 red, green, blue;
+    me_levels(&m, y, cb, cr, &red, &green, &blue);
+    *r = me_clamp(red);
+    *g = me_clamp(green);
+    *b = me_clamp(blue);
 }
 
 /* Pillow's mode L: round(.299 R + .587 G + .114 B). */
