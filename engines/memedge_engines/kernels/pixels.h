@@ -70,7 +70,9 @@ ME_FN me_i32 me_chroma(me_i32 a, me_i32 b, me_i32 c, me_i32 d, me_i32 across, me
     return (4 - down) * ((4 - across) * a + across * b) + down * ((4 - across) * c + across * d);
 }
 
-ME_FN me_u8 me_clamp(me_i32 level) { return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level); }
+ME_FN me_u8 me_byte(me_i32 level) { return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level); }
+
+ME_FN me_u8 me_clamp(me_i32 sum) { return me_byte((sum + (1 << (ME_GAIN_BITS + 3))) >> (ME_GAIN_BITS + 4)); }
 
 /* A matrix with its constants folded: what a channel adds to gains times y (a level) and cb, cr (sixteenths, 0..4080);
  * half a level is in it, for the rounding. */
@@ -100,9 +102,9 @@ ME_FN void me_rgb(const me_color *k, me_i32 y, me_i32 cb, me_i32 cr, me_u8 *r, m
     const me_matrix m = me_fold(k);
     me_i32 red, green, blue;
     me_levels(&m, y, cb, cr, &red, &green, &blue);
-    *r = me_clamp(red);
-    *g = me_clamp(green);
-    *b = me_clamp(blue);
+    *r = me_byte(red);
+    *g = me_byte(green);
+    *b = me_byte(blue);
 }
 
 /* Pillow's mode L: round(.299 R + .587 G + .114 B). */
