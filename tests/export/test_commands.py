@@ -18,7 +18,7 @@ from memedge_export import models
 from memedge_export.commands import eval as eval_command
 from memedge_export.commands import export as export_command
 from memedge_export.commands import train as train_command
-from memedge_export.train import recipe
+from memedge_export.train import recipes
 
 
 @pytest.fixture
@@ -27,11 +27,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     entry = models.entry("resnet-s")
     small = models.ModelEntry(entry.id, lambda width: entry.build(0.25 * width), models.squash_preset(16, 16))
     monkeypatch.setitem(models._entries, "resnet-s", small)
-    first, last = recipe.RECIPES["resnet-s"].phases
-    short = msgspec.structs.replace(
-        recipe.RECIPES["resnet-s"], phases=(msgspec.structs.replace(first, epochs=1), last), batch=8
-    )
-    monkeypatch.setitem(recipe.RECIPES, "resnet-s", short)
+    ours = recipes.named()["resnet-s"]
+    first, last = ours.phases
+    short = msgspec.structs.replace(ours, phases=(msgspec.structs.replace(first, epochs=1), last), batch=8)
+    monkeypatch.setitem(recipes.named(), "resnet-s", short)
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     for name, module in (("train", train_command), ("eval", eval_command), ("export", export_command)):

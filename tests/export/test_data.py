@@ -16,7 +16,8 @@ from memedge_export.data.records import hashed_split, split_hash
 from memedge_export.errors import DataError
 from memedge_export.train.augment import colored, region
 from memedge_export.train.feed import TrainingFeed, training_scores
-from memedge_export.train.recipe import Augmentation, recipe_for
+from memedge_export.train.recipe import Augmentation
+from memedge_export.train.recipes import recipe_for
 
 
 def test_folder_list_with_a_split(tmp_path: Path) -> None:

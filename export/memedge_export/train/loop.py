@@ -146,7 +146,7 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
 
 
 def prepare(network: FrameModel, phase: Phase) -> torch.optim.Optimizer:
-    """Freeze what the phase does not train and make its optimiser (AdamW; without weight decay that is Adam)."""
+    """Freeze what the phase does not train and make its optimiser."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         fitting = [prefix for prefix in phase.rates if name == prefix or name.startswith(prefix + ".")]
@@ -156,17 +156,20 @@ def prepare(network: FrameModel, phase: Phase) -> torch.optim.Optimizer:
             groups.setdefault(phase.rates[max(fitting, key=len)], []).append(parameter)
     if not groups:
         raise TrainingError(f"phase '{phase.name}' trains nothing: no parameter is named like {', '.join(phase.rates)}")
-    return torch.optim.AdamW(
-        [{"params": found, "lr": rate, "peak": rate} for rate, found in groups.items()], weight_decay=phase.weight_decay
-    )
+    listed: list[dict[str, Any]] = [{"params": found, "lr": rate, "peak": rate} for rate, found in groups.items()]
+    if phase.optimiser == "sgd":
+        return torch.optim.SGD(listed, momentum=phase.momentum, weight_decay=phase.weight_decay)
+    made = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
+    return made(listed, weight_decay=phase.weight_decay)
 
 
 def set_modes(network: FrameModel, phase: Phase) -> None:
-    """Training mode, except for batch-norms that are frozen or that the phase wants in evaluation mode."""
+    """Training mode, except for batch-norms that the phase wants in evaluation mode."""
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and (phase.batch_norm == "eval" or not module.weight.requires_grad):
-            module.eval()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            mode = phase.batch_norm if module.weight.requires_grad else phase.frozen_batch_norm
+            module.train(mode == "train")
 
 
 def _start(job: Job, entry: models.ModelEntry, mean: float) -> tuple[FrameModel, CheckpointInfo | None]:
@@ -198,8 +201,10 @@ def _epoch(
     total, steps = 0.0, len(feed)
     with progress(f"epoch {run.total + 1}", steps) as bar:
         for step, (pictures, scores) in enumerate(feed.epoch(run.total)):
-            _set_rates(optimiser, phase, (run.epoch + step / steps) / phase.epochs)
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+            factor = phase.schedule.at(run.epoch + step / steps, phase.epochs)
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
                 predicted = network(pictures.contiguous(memory_format=torch.channels_last))[0]
             loss = nn.functional.mse_loss(predicted.float(), scores)
             optimiser.zero_grad(set_to_none=True)
@@ -215,14 +220,6 @@ def _epoch(
                 _blend(average, network, min(recipe.average, done / (done + 10)))
             bar.advance(1, f"loss {total / (step + 1):.5f}")
     return total / steps
-
-
-def _set_rates(optimiser: torch.optim.Optimizer, phase: Phase, part: float) -> None:
-    import math
-
-    factor = 1.0 if phase.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part))
-    for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * factor
 
 
 @torch.no_grad()

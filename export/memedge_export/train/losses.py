@@ -38,6 +38,12 @@ class L1(_Spec, tag="l1", frozen=True, kw_only=True):
     """Mean absolute error."""
 
 
+class EpsilonInsensitive(_Spec, tag="epsilon-insensitive", frozen=True, kw_only=True):
+    """Mean of what the absolute error exceeds ``epsilon`` by: the loss of support vector regression."""
+
+    epsilon: float = 0.02
+
+
 class MseTails(_Spec, tag="mse-tails", frozen=True, kw_only=True):
     """Squared error weighted by 1 + factor * |m - center| ^ power (M3-S).
 
@@ -113,7 +119,7 @@ class Decay(_Spec, tag="decay", frozen=True, kw_only=True):
     label_lag: int = 80
 
 
-LossSpec = Mse | L1 | MseTails | Spearman | Scheduled | Sodeep | Classes | AmNet | Decay
+LossSpec = Mse | L1 | EpsilonInsensitive | MseTails | Spearman | Scheduled | Sodeep | Classes | AmNet | Decay
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ def build(spec: LossSpec, statistics: ScoreStatistics) -> Loss:
         return _each_target(lambda p, y, _: F.mse_loss(p, y))
     if isinstance(spec, L1):
         return _each_target(lambda p, y, _: F.l1_loss(p, y))
+    if isinstance(spec, EpsilonInsensitive):
+        return _each_target(lambda p, y, _: ((p - y).abs() - spec.epsilon).clamp(min=0).mean())
     if isinstance(spec, MseTails):
         return _each_target(_tails(spec, statistics))
     if isinstance(spec, Spearman):

@@ -1,18 +1,46 @@
-"""Recipes as data: phases, each with its epochs, parameter groups, rates, batch-norm mode and loss.
+"""Recipes as data: phases, each with its epochs, parameter groups, rates, batch-norm mode, loss and schedule.
 
-``resnet18`` and ``resnet101`` follow Technicolor at MediaEval 2018: the head alone, then everything; Adam, batches of
-32, mean squared error, pictures of short side 256 cut to a random 224 square, mirrored. Epochs and rates of the
-second phase are ours, since the paper does not give them. ``resnet-s`` is ours; its numbers were chosen on LNSIM's
-train and val parts.
+What a recipe may say, and no more: unknown keys are errors. :mod:`.recipes` reads the named ones and applies overrides.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 
 from memedge.errors import UsageError
+
+from .losses import LossSpec, Mse
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the rates change over a phase.
+
+    Attributes:
+        kind: ``constant``; ``cosine``: down to ``floor`` over the phase's epochs; ``step``: times ``factor`` every
+            ``every`` epochs.
+        floor: share of the peak rate that is left in the end.
+        every, factor: of ``step``; ``offset``: epochs of earlier phases that count already.
+        warm_up: epochs, fractions allowed, over which the rates rise from zero.
+    """
+
+    kind: Literal["constant", "cosine", "step"] = "constant"
+    floor: float = 0.01
+    every: int = 10
+    factor: float = 0.1
+    offset: int = 0
+    warm_up: float = 0.0
+
+    def at(self, epoch: float, epochs: int) -> float:
+        """Share of the peak rates when ``epoch`` (a fraction between two) of ``epochs`` are done."""
+        rise = min(epoch / self.warm_up, 1.0) if self.warm_up > 0 else 1.0
+        if self.kind == "cosine":
+            return rise * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * epoch / epochs)))
+        if self.kind == "step":
+            return rise * self.factor ** ((int(epoch) + self.offset) // self.every)
+        return rise
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,19 +49,26 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         epochs: at most this many.
         rates: prefix of parameter names (``head``, ``trunk``, ``trunk.layer4``) to its rate; the longest prefix that
-            fits counts, and parameters without one stay frozen, to the bit. batch_norm: mode of trained batch-norms;
-            frozen ones are always in evaluation mode. schedule: ``cosine`` lets the rates fall to a hundredth over
-            the phase's epochs. patience: the phase ends after this many epochs without a better validation Spearman;
-            0: never.
+            fits counts, and parameters without one stay frozen, to the bit.
+        batch_norm: mode of trained batch-norms. frozen_batch_norm: of those whose parameters are frozen; in ``train``
+            their running statistics move though their parameters do not (AMNet).
+        optimiser: ``adamw`` without weight decay is Adam; ``adam`` adds the decay to the gradient (L2); ``lbfgs`` takes
+            the whole set as one batch.
+        clip: largest norm of the gradient; 0: not clipped.
+        patience: the phase ends after this many epochs without a better validation Spearman; 0: never.
     """
 
     name: str
     epochs: int
     rates: dict[str, float]
     batch_norm: Literal["eval", "train"] = "eval"
-    loss: Literal["mse"] = "mse"
-    schedule: Literal["constant", "cosine"] = "constant"
+    frozen_batch_norm: Literal["eval", "train"] = "eval"
+    loss: LossSpec = Mse()
+    optimiser: Literal["adamw", "adam", "sgd", "lbfgs"] = "adamw"
+    momentum: float = 0.9
     weight_decay: float = 0.0
+    schedule: Schedule = Schedule()
+    clip: float = 0.0
     patience: int = 0
 
 
@@ -59,50 +94,50 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a model is trained.
 
     Attributes:
+        models: ids whose default recipe this is.
+        source: the paper and what of the recipe is not in it.
+        batch: samples a step.
         average: decay of the moving average of the weights that is validated and kept, a step; 0: the weights
-            themselves. bf16: autocast to bfloat16, for speed on CPUs that have it.
+            themselves.
+        precision: of the forward pass; ``bf16`` and ``fp16`` are autocast, for speed where the device has them.
+        sampling: preset by which a video's frames are picked (``S7``); empty: the data set's own.
+        balance: bins of scores that are drawn equally often; 0: every sample once an epoch.
+        normalise: how scores of further data sets are brought to the first one's scale: mean and deviation, or range.
     """
 
     phases: tuple[Phase, ...]
+    models: tuple[str, ...] = ()
+    source: str = ""
     batch: int = 32
     augmentation: Augmentation = Augmentation()
     average: float = 0.0
-    bf16: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    sampling: str = ""
+    balance: int = 0
+    normalise: Literal["moments", "minmax"] = "moments"
 
 
-_PAPER = Recipe(
-    phases=(
-        Phase(name="head", epochs=5, rates={"head": 1e-3}),
-        Phase(name="all", epochs=15, rates={"head": 1e-5, "trunk": 1e-5}, patience=5),
-    ),
-)
-_SMALL = Recipe(
-    phases=(
-        Phase(name="head", epochs=4, rates={"head": 1e-3}),
-        Phase(
-            name="all", epochs=8, rates={"head": 1e-4, "trunk": 3e-5}, schedule="cosine", weight_decay=0.05, patience=5
-        ),
-    ),
-    augmentation=Augmentation(area=(0.5, 1.0), aspect=1.33, brightness=0.2, contrast=0.2, saturation=0.2),
-    average=0.98,
-)
-RECIPES: dict[str, Recipe] = {"resnet-s": _SMALL, "resnet18": _PAPER, "resnet101": _PAPER}
-
-
-def recipe_for(model: str, *, epochs: int | None = None, batch: int | None = None) -> Recipe:
-    """The model's recipe. ``epochs`` replaces the number of the last phase, ``batch`` the batch size.
-
-    Raises:
-        UsageError: fewer than one epoch, or batches of fewer than two pictures.
-    """
-    recipe = RECIPES.get(model, _PAPER)
-    if epochs is not None:
-        if epochs < 1:
-            raise UsageError(f"--epochs {epochs}; expected 1 or more")
-        last = msgspec.structs.replace(recipe.phases[-1], epochs=epochs)
-        recipe = msgspec.structs.replace(recipe, phases=(*recipe.phases[:-1], last))
-    if batch is not None:
-        if batch < 2:
-            raise UsageError(f"--batch {batch}; expected 2 or more")
-        recipe = msgspec.structs.replace(recipe, batch=batch)
+def check(recipe: Recipe, where: str) -> Recipe:
+    """The recipe itself. Raises UsageError for numbers that cannot be meant; ``where`` names it."""
+    if not recipe.phases:
+        raise UsageError(f"{where}: no phases; expected at least one")
+    if recipe.batch < 2:
+        raise UsageError(f"{where}: batch {recipe.batch}; expected 2 or more")
+    if not 0 <= recipe.average < 1:
+        raise UsageError(f"{where}: average {recipe.average:g}; expected 0..1, 1 not included")
+    names = [phase.name for phase in recipe.phases]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{where}: two phases have the same name; found {', '.join(names)}")
+    for phase in recipe.phases:
+        what = f"{where}: phase '{phase.name}'"
+        if phase.epochs < 1:
+            raise UsageError(f"{what}: epochs {phase.epochs}; expected 1 or more")
+        if not phase.rates:
+            raise UsageError(f"{what}: no rates; expected at least one prefix of parameter names")
+        if any(not 0 <= rate < math.inf for rate in phase.rates.values()):
+            raise UsageError(f"{what}: rates {phase.rates}; expected 0 or more")
+        if phase.weight_decay < 0 or phase.clip < 0 or phase.patience < 0:
+            raise UsageError(f"{what}: weight_decay, clip and patience are 0 or more")
+        if phase.schedule.every < 1 or phase.schedule.factor <= 0 or phase.schedule.warm_up < 0:
+            raise UsageError(f"{what}: schedule {phase.schedule}; expected every >= 1, factor > 0, warm_up >= 0")
     return recipe

@@ -18,7 +18,7 @@ from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
 from .loop import Job, train
 from .pretrain import TINY32_LICENCE, TINY32_TITLE
-from .recipe import recipe_for
+from .recipes import recipe_for
 
 
 def training(
@@ -43,7 +43,7 @@ def training(
     models.entry(model)
     recipe = recipe_for(model, epochs=epochs, batch=batch)
     if bf16 is not None:
-        recipe = msgspec.structs.replace(recipe, bf16=bf16)
+        recipe = msgspec.structs.replace(recipe, precision="bf16" if bf16 else "fp32")
     _set_threads(threads)
     sets = [open_data(spec) for spec in data]
     for one in sets:
