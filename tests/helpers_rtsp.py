@@ -20,12 +20,16 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
-encoder = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=5 bitrate=500"
+codec = sys.argv[2] if len(sys.argv) > 2 else "h264"
+encoder = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=5 bitrate=500 ! rtph264pay",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=5 bitrate=500 ! rtph265pay",
+}[codec]
 pipeline = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! "
-    + encoder + " ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+    + encoder + " name=pay0 pt=96 config-interval=1 )"
 )
-for name in ("videotestsrc", "x264enc", "rtph264pay"):
+for name in ("videotestsrc", encoder.split()[0], encoder.split()[-1]):
     if Gst.ElementFactory.find(name) is None:
         sys.exit("no GStreamer element " + name)
 if sys.argv[1] == "probe":
@@ -36,11 +40,11 @@ server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(pipeline)
 factory.set_shared(True)
-if len(sys.argv) > 3:
+if len(sys.argv) > 4:
     auth = GstRtspServer.RTSPAuth()
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "user")
-    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(sys.argv[2], sys.argv[3]), token)
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(sys.argv[3], sys.argv[4]), token)
     server.set_auth(auth)
     permissions = GstRtspServer.RTSPPermissions()
     permissions.add_permission_for_role("user", "media.factory.access", True)
@@ -54,12 +58,12 @@ GLib.MainLoop().run()
 """
 
 
-@lru_cache(maxsize=1)
-def interpreter() -> str | None:
-    """A Python that can run the server, or none."""
+@lru_cache(maxsize=2)
+def interpreter(codec: str = "h264") -> str | None:
+    """A Python that can run the server with this codec, or none."""
     for candidate in (sys.executable, "/usr/bin/python3", shutil.which("python3")):
         if candidate and os.path.exists(candidate):
-            done = subprocess.run([candidate, "-c", _SERVER, "probe"], capture_output=True, timeout=30)
+            done = subprocess.run([candidate, "-c", _SERVER, "probe", codec], capture_output=True, timeout=30)
             if done.returncode == 0:
                 return candidate
     return None
@@ -76,15 +80,18 @@ def free_port() -> int:
 class RtspServer:
     """Runs while the block runs; serves ``rtsp://127.0.0.1:PORT/test``, a moving ball at 25 frames per second."""
 
-    def __init__(self, port: int | None = None, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, port: int | None = None, user: str | None = None, password: str | None = None, codec: str = "h264"
+    ) -> None:
         self.port = port or free_port()
+        self._codec = codec
         self._credentials = [user, password] if user and password else []
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> RtspServer:
-        python = interpreter()
+        python = interpreter(self._codec)
         assert python is not None
-        arguments = [python, "-c", _SERVER, str(self.port), *self._credentials]
+        arguments = [python, "-c", _SERVER, str(self.port), self._codec, *self._credentials]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -1,15 +1,16 @@
 """Sources: frames from one URI.
 
 ``camera0``, ``/dev/video0``; a file; a picture; a folder or a glob (one source each); ``rtsp://``, ``rtsps://``,
-``http://``, ``https://``; ``test://`` (a synthetic moving pattern); ``-`` (standard input). Other packages add
-schemes through the entry-point group ``memedge.sources``: name = scheme, value = a callable ``(uri, options) ->
-Source``.
+``http://``, ``https://``; ``csi://0`` and ``gst://PIPELINE`` (GStreamer); ``test://`` (a synthetic moving pattern);
+``-`` (standard input). ``SourceOptions.decoder`` says which library decodes. Other packages add schemes through the
+entry-point group ``memedge.sources``: name = scheme, value = a callable ``(uri, options) -> Source``.
 """
 
 from __future__ import annotations
 
 import difflib
 import glob
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -29,7 +30,9 @@ __all__ = [
     "open_source",
 ]
 
-_SCHEMES = ("rtsp", "rtsps", "http", "https", "test", "file")
+_SCHEMES = ("rtsp", "rtsps", "http", "https", "csi", "gst", "test", "file")
+# What people call them otherwise.
+_ALIASES = {"gstreamer": "gst", "gst-launch": "gst", "argus": "csi", "nvarguscamerasrc": "csi", "mipi": "csi"}
 
 
 def expand(uri: str, options: SourceOptions | None = None) -> list[str]:
@@ -74,15 +77,21 @@ def open_source(uri: str, options: SourceOptions | None = None) -> Source:
         SourceError: a missing path, a folder without media, or with more than one file.
     """
     options = options or SourceOptions()
+    check_decoder(uri, options)
     if uri == "-":
         from .stdin import StdinSource
 
         return StdinSource(options)
-    if camera_name(uri) is not None:
+    through_gstreamer = options.decoder == "gstreamer"
+    if camera_name(uri) is not None and not through_gstreamer:
         from .camera import CameraSource
 
         return CameraSource(uri, options)
     kind = scheme(uri)
+    if kind in ("csi", "gst") or (through_gstreamer and (kind in ("rtsp", "rtsps") or camera_name(uri) is not None)):
+        from .gstreamer import open_gstreamer
+
+        return open_gstreamer(uri, options)
     if kind is not None and kind != "file":
         return _by_scheme(kind, uri, options)
     path = Path(unquote(uri[len("file://") :]) if kind == "file" else uri).expanduser()
@@ -98,9 +107,35 @@ def open_source(uri: str, options: SourceOptions | None = None) -> Source:
         from .picture import PictureSource
 
         return PictureSource(path, options, name)
+    if through_gstreamer:
+        from .gstreamer import open_gstreamer_file
+
+        return open_gstreamer_file(path, options, name)
+    if options.decoder == "nvcodec":
+        from .nvcodec import NvcodecSource
+
+        return NvcodecSource(path, options, name)
     from .file import FileSource
 
     return FileSource(path, options, name)
+
+
+def check_decoder(uri: str, options: SourceOptions) -> None:
+    """Raise UsageError where the decoder that was asked for cannot read this kind of source."""
+    kind, wanted = scheme(uri), options.decoder
+    camera = camera_name(uri) is not None
+    a_file = uri != "-" and not camera and kind in (None, "file")
+    reads = {
+        "auto": True,
+        "pyav": kind not in ("csi", "gst"),
+        "gstreamer": a_file or camera or kind in ("csi", "gst", "rtsp", "rtsps"),
+        "nvcodec": a_file,
+    }
+    if not reads[wanted]:
+        able = [name for name, can in reads.items() if can and name != "auto"]
+        raise UsageError(
+            f"--decoder {wanted} does not read '{label(uri)}'; expected {' or '.join(able) or 'no --decoder'}"
+        )
 
 
 def _by_scheme(kind: str, uri: str, options: SourceOptions) -> Source:
@@ -124,7 +159,7 @@ def _by_scheme(kind: str, uri: str, options: SourceOptions) -> Source:
             raise SourceError(f"source '{kind}://' of another package made {type(source).__name__}; expected a Source")
         return source
     known = [*_SCHEMES, *sorted(points)]
-    close = difflib.get_close_matches(kind, known, n=1)
+    close = [_ALIASES[kind]] if kind in _ALIASES else difflib.get_close_matches(kind, known, n=1)
     hint = f"; did you mean {close[0]}://?" if close else ""
     raise UsageError(f"unknown scheme '{kind}://'{hint} Known: {', '.join(f'{name}://' for name in known)}")
 
@@ -138,6 +173,12 @@ def _missing(uri: str, path: Path) -> SourceError:
     meant = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     if meant:
         return SourceError(f"{uri}: no such file; did you mean {path.parent / meant[0]}?")
+    pipeline = re.match(r"gst(?:reamer)?:/?(?!/)(.*)", uri)
+    if pipeline is not None or " ! " in uri:
+        return SourceError(f"{label(f'gst://{uri}')[6:]}: no such file; did you mean a pipeline, gst://...?")
+    sensor = re.fullmatch(r"csi:?/?(\d*)", uri)
+    if sensor is not None:
+        return SourceError(f"{uri}: no such file; did you mean csi://{sensor[1] or 0}?")
     if difflib.get_close_matches(uri.rstrip("0123456789"), ["camera"], n=1, cutoff=0.6):
         return SourceError(f"{uri}: no such file; did you mean camera0?")
     return SourceError(f"{uri}: no such file or folder")

@@ -13,6 +13,7 @@ from memedge_engines.frame import Frame
 from ..errors import UsageError
 
 DEFAULT_PIXEL_LIMIT = 100_000_000
+DECODERS = ("auto", "pyav", "gstreamer", "nvcodec")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class SourceOptions:
         from_s, to_s: part of a file, seconds from its first frame; ``to_s`` not included.
         pixel_limit: pictures with more pixels are refused from their header.
         realtime: play a file at the pace of its clock, as a live source (for tests and demos).
+        decoder: ``pyav``, ``gstreamer`` or ``nvcodec``; ``auto`` is PyAV wherever it can read the source.
     """
 
     camera_size: tuple[int, int] | None = None
@@ -39,6 +41,7 @@ class SourceOptions:
     to_s: float | None = None
     pixel_limit: int = DEFAULT_PIXEL_LIMIT
     realtime: bool = False
+    decoder: str = "auto"
 
     def __post_init__(self) -> None:
         end = math.inf if self.to_s is None else self.to_s
@@ -46,6 +49,8 @@ class SourceOptions:
             raise UsageError(f"--from {self.from_s:g} --to {self.to_s}: expected 0 <= from < to")
         if self.camera_fps is not None and not 0 < self.camera_fps < math.inf:
             raise UsageError(f"--camera-fps {self.camera_fps:g}; expected more than 0")
+        if self.decoder not in DECODERS:
+            raise UsageError(f"--decoder {self.decoder}; expected one of {', '.join(DECODERS)}")
         if not 0 < self.connect_timeout_s < math.inf:
             raise UsageError(f"--connect-timeout {self.connect_timeout_s:g}; expected more than 0")
 
@@ -55,7 +60,7 @@ class SourceInfo:
     """What is known of an opened source.
 
     ``width`` and ``height`` are the displayed size (after rotation); 0, none where unknown.
-    ``kind``: ``file``, ``camera``, ``network``, ``picture``, ``test``, ``stdin``, ``synthetic``.
+    ``kind``: ``file``, ``camera``, ``network``, ``pipeline``, ``picture``, ``test``, ``stdin``, ``synthetic``.
     """
 
     label: str

@@ -9,8 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memedge_engines.frame import Frame
+
 from ..errors import SourceError
-from .convert import StreamFacts, quarter_turns
+from .convert import StreamFacts, quarter_turns, to_frame
 
 if TYPE_CHECKING:
     import av
@@ -137,6 +139,10 @@ class Decoder:
             pass
         except av.error.FFmpegError:
             self._damaged = True
+
+    def frame(self, picture: av.VideoFrame, flags: tuple[str, ...]) -> Frame:
+        """A Frame over the decoder's memory where its format allows that."""
+        return to_frame(picture, self.facts, flags)
 
     def seek(self, pts: int) -> None:
         """Go on from the key frame at or before ``pts``. Raises av.error.FFmpegError where that cannot be done."""

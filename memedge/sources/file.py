@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -14,6 +14,7 @@ from memedge_engines.frame import Frame
 from ..errors import SourceError
 from .base import Source, SourceInfo, SourceOptions
 from .decoder import Decoder, check_file, unreadable
+from .decoding import PictureDecoder
 from .playback import Playback
 
 
@@ -49,13 +50,18 @@ class FileSource(Source):
             container.close()
             raise
 
+    def _make(self) -> tuple[PictureDecoder, Callable[[], Decoder] | None]:
+        """What decodes the file, and what opens it anew for a seek, or none where that cannot be done."""
+        return self._decoder(), self._decoder
+
     def open(self) -> SourceInfo:
         """Read the header and decode the first frame."""
         if self._info is None:
             if self._closing.is_set():
                 raise SourceError(f"{self._label}: opened after it was closed")
             check_file(self._path, self._label)
-            self._playback = Playback(self._decoder(), self._options, self._closing, self._decoder)
+            decoder, reopen = self._make()
+            self._playback = Playback(decoder, self._options, self._closing, reopen)
             self._info = self._playback.info(self._label, "file")
         return self._info
 

@@ -20,8 +20,8 @@ from memedge_engines.frame import Frame
 
 from ..errors import SourceError, SourceLost
 from .base import Source, SourceInfo, SourceOptions
-from .convert import to_frame
-from .decoder import Decoder, reason
+from .decoder import reason
+from .decoding import PictureDecoder
 from .playback import Playback
 from .timeline import LiveClock
 
@@ -85,12 +85,16 @@ class LiveSource(Source):
         self.dropped = 0
 
     @abstractmethod
-    def _connect(self) -> Decoder:
+    def _connect(self) -> PictureDecoder:
         """Open the source, in the reader's thread; may block. Raises SourceError or av.error.FFmpegError."""
 
     @property
     def _reconnects(self) -> bool:
         return True
+
+    def _ended_by_itself(self) -> SourceError | None:
+        """What it means that a live stream has no more pictures; none: it is done."""
+        return SourceLost(f"{self._label}: the stream ended")
 
     def open(self) -> SourceInfo:
         """Connect and wait for the first frame.
@@ -204,7 +208,7 @@ class LiveSource(Source):
 
     def _session(self, lost: bool) -> SourceError | None:
         """One connection from beginning to end: none when it ended as it should, else why it was lost."""
-        decoder: Decoder | None = None
+        decoder: PictureDecoder | None = None
         try:
             decoder = self._connect()
             if self._info is None and not decoder.live:
@@ -214,7 +218,7 @@ class LiveSource(Source):
             if lost:
                 self._clock.restart()
             self._stream(decoder, lost)
-            return None if self._closing.is_set() else SourceLost(f"{self._label}: the stream ended")
+            return None if self._closing.is_set() else self._ended_by_itself()
         except SourceError as error:
             return error
         except (av.error.FFmpegError, OSError) as error:
@@ -225,7 +229,7 @@ class LiveSource(Source):
             if decoder is not None:
                 decoder.close()
 
-    def _play(self, decoder: Decoder) -> None:
+    def _play(self, decoder: PictureDecoder) -> None:
         playback = Playback(decoder, self._options, self._closing)
         try:
             self._announce(playback.info(self._label, self._kind))
@@ -235,7 +239,7 @@ class LiveSource(Source):
         finally:
             playback.close()
 
-    def _stream(self, decoder: Decoder, lost: bool) -> None:
+    def _stream(self, decoder: PictureDecoder, lost: bool) -> None:
         flags: tuple[str, ...] = ("reconnected",) if lost else ()
         decoder.on_packet = self._watch
         self._alive_at = time.monotonic()
@@ -245,7 +249,7 @@ class LiveSource(Source):
             if item is None:
                 return
             decoded, damage = item
-            frame = to_frame(decoded, decoder.facts, (*flags, *damage))
+            frame = decoder.frame(decoded, (*flags, *damage))
             pts_s = None if decoded.pts is None else float(decoded.pts * decoder.time_base)
             frame.pts_s = self._clock.stamp(pts_s, now_ns / 1e9)
             frame.duration_s = decoder.nominal_s if decoder.fps else 0.0

@@ -19,10 +19,14 @@ _MAGIC = (
 )  # fmt: skip
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _CAMERA = re.compile(r"^camera(\d+)$|^(/dev/video\d+)$")
-_SECRET = re.compile(
+_AUTHORITY = re.compile(r"(?<=://)[^\s\"'@]*@")
+_ACCOUNT = re.compile(r"(?i)(\b(?:user-id|user-pw|proxy-id|proxy-pw)\s*=\s*)(?:\"(?:[^\"\\\\]|\\\\.)*\"|\S+)")
+_TELLING = (
     r"(?i)((?:user(?:name)?|usr|pass(?:word|wd|phrase)?|pwd|(?:\w*_)?token|(?:api_?)?key|secret|auth\w*|sig(?:nature)?"
-    r"|credentials?|login|account)=)[^&#/]*"
+    r"|credentials?|login|account)=)"
 )
+_SECRET = re.compile(_TELLING + r"[^&#/]*")
+_SECRET_IN_TEXT = re.compile(_TELLING + r"[^&#/\s\"!]*")
 
 
 def scheme(uri: str) -> str | None:
@@ -42,6 +46,8 @@ def label(uri: str) -> str:
     match = _SCHEME.match(uri)
     if match is None or match.group(1).lower() == "file":
         return uri
+    if match.group(1).lower() == "gst":
+        return without_secrets(uri)
     head, rest = uri[: match.end()], uri[match.end() :]
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     authority = place.split("/", 1)[0]
@@ -49,6 +55,11 @@ def label(uri: str) -> str:
     if "@" in authority or (":" in authority and "@" in place):
         rest = "***@" + rest[place.rfind("@") + 1 :]
     return head + _SECRET.sub(r"\1***", rest)
+
+
+def without_secrets(text: str) -> str:
+    """Any text (a pipeline, a library's message) with the credentials of every address in it hidden."""
+    return _SECRET_IN_TEXT.sub(r"\1***", _ACCOUNT.sub(r"\1***", _AUTHORITY.sub("***@", text)))
 
 
 def is_media(path: Path) -> bool:

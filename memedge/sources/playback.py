@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import av
 import av.error
 
 from memedge_engines.frame import Frame
 
 from ..errors import SourceError
 from .base import SourceInfo, SourceOptions
-from .convert import to_frame
 from .decoder import Decoder
+from .decoding import PictureDecoder
 from .timeline import FileClock
 
 _EARLY_S = 1e-6
@@ -31,7 +31,7 @@ class Playback:
         decoder: freshly opened; owned from here on.
         options: ``from_s``, ``to_s``, ``realtime``.
         closing: set from another thread to end at the next frame.
-        reopen: opens the same container again, or none where that cannot be done (a pipe).
+        reopen: opens the same container again, or none where that cannot be done (a pipe, a GStreamer pipeline).
 
     Raises:
         SourceError: not one frame can be decoded, or none in the part asked for.
@@ -39,7 +39,7 @@ class Playback:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: PictureDecoder,
         options: SourceOptions,
         closing: threading.Event,
         reopen: Callable[[], Decoder] | None = None,
@@ -104,12 +104,13 @@ class Playback:
 
     def _seek(self, start: float, first_pts: int) -> Frame | None:
         """A frame at or before ``start`` with its number set, after a seek or after starting anew; none: decode on."""
-        if self._reopen is None:
+        decoder = self._decoder
+        if self._reopen is None or not isinstance(decoder, Decoder):
             return None
-        target = first_pts + int(start / self._decoder.time_base)
+        target = first_pts + int(start / decoder.time_base)
         try:
-            self._decoder.seek(target)
-            item = self._decoder.read()
+            decoder.seek(target)
+            item = decoder.read()
             # Anything but a clean key frame in time means that this container cannot be trusted with seeking.
             if item is not None and item[0].key_frame and item[0].pts is not None:
                 number = self._count_before(item[0].pts, first_pts)
@@ -149,10 +150,10 @@ class Playback:
         item = self._decoder.read()
         return None if item is None else self._framed(*item)
 
-    def _framed(self, decoded: av.VideoFrame, flags: tuple[str, ...]) -> Frame:
+    def _framed(self, decoded: Any, flags: tuple[str, ...]) -> Frame:
         self._last_pts = decoded.pts
         time_s, repaired = self._clock.stamp(decoded.pts)
-        frame = to_frame(decoded, self._decoder.facts, (*flags, "time_repaired") if repaired else flags)
+        frame = self._decoder.frame(decoded, (*flags, "time_repaired") if repaired else flags)
         frame.pts_s = time_s
         frame.index = self._index
         self._index += 1
