@@ -154,6 +154,8 @@ def frame(gst: Gstreamer, buffer: Any, known: Layout, rotation: int, flags: tupl
         _plane(data, offset, stride, rows, row_bytes)
         for offset, stride, (rows, row_bytes) in zip(offsets, strides, shapes, strict=True)
     ]
+    if known.format is PixelFormat.YUYV422 and known.width % 2:
+        planes = [_whole_pairs(planes[0], known.width)]
     return Frame(
         planes,
         known.format,
@@ -175,6 +177,15 @@ def _plane(data: NDArray[np.uint8], offset: int, stride: int, rows: int, row_byt
     if whole.size < stride * rows:  # the last row may come without its padding
         whole = np.concatenate([whole, np.zeros(stride * rows - whole.size, np.uint8)])
     return Plane(whole.reshape(rows, stride), stride)
+
+
+def _whole_pairs(plane: Plane, width: int) -> Plane:
+    """GStreamer leaves the second luma and the V of an odd row's last pair as they were in memory: fill them in."""
+    rows = plane.buffer.copy()
+    last = width // 2 * 4
+    rows[:, last + 2] = rows[:, last]
+    rows[:, last + 3] = rows[:, last - 1] if last else 128
+    return Plane(rows, plane.pitch)
 
 
 def turn(gst: Gstreamer, pad: Any) -> tuple[int, tuple[str, ...]]:
