@@ -12,6 +12,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from helpers_plans import rtx, rtx_machine
+from memedge_engines.errors import PlanError
+from memedge_engines.plans import builder
+from memedge_engines.plans.profile import Profile
 from memedge_export.quant.ranges import RangeTable, graph_hash
 
 
@@ -180,40 +184,11 @@ def residual() -> tuple[bytes, RangeTable, np.ndarray]:
     return graph, range_table(graph, tensors), tensors
 
 
-def rtx() -> Any:
-    """The ``tensorrt_rtx`` module, or a skip with the reason."""
-    import pytest
-
-    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install tensorrt-rtx)")
-
-
 def build_rtx(model: bytes) -> tuple[list[str], bytes | None]:
-    """Parser errors and the plan that TensorRT for RTX's strongly typed builder makes of a model, without a GPU."""
+    """What TensorRT for RTX's strongly typed builder has against a model, and its plan; needs no GPU."""
     trt = rtx()
-    said: list[str] = []
-
-    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                said.append(message)
-
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(model):
-        return [parser.get_error(i).desc() for i in range(parser.num_errors)] + said, None
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        source = network.get_input(i)
-        least, most = ((b, *tuple(source.shape)[1:]) for b in (1, 4))
-        profile.set_shape(source.name, least, least, most)
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    plan = builder.build_serialized_network(network, config)
-    return said, None if plan is None else bytes(plan)
+    try:
+        built = builder.build(model, "trt-int8", Profile(max_batch=4), rtx_machine(), trt=trt)
+    except PlanError as error:
+        return [line for line in error.log if not line.startswith("warning")], None
+    return [line for line in built.log if not line.startswith("warning")], built.plan

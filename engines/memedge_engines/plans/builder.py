@@ -23,6 +23,8 @@ from .sidecar import Options, TensorSpec
 
 _STRONG_TYPING_COMPLETE = (10, 12)
 _WEAK_FLAGS = ("FP16", "INT8")
+_MOST_ERRORS = 8
+_LONGEST_ERROR = 500
 # Causes that another typing may mend; a full disk or a damaged file stays what it is.
 _TYPING_CAUSES = frozenset({"typing", "unsupported", "unknown"})
 _DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
@@ -175,12 +177,18 @@ def _build(job: _Job, log: list[str]) -> tuple[bytes, bytes]:
 
 def _parse(job: _Job, parser: Any, network: Any, log: list[str]) -> None:
     if not parser.parse(job.model):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        told = [f"error: node '{e.node_name()}' ({e.node_operator()}): {e.desc()}" for e in errors[:8]]
-        _fail("parsing the graph", [" ".join(line.split()) for line in told] + log)
+        errors = [parser.get_error(i) for i in range(min(parser.num_errors, _MOST_ERRORS))]
+        told = [f"error: node '{e.node_name()}' ({e.node_operator()}): {_said(e.desc())}" for e in errors]
+        _fail("parsing the graph", told + log)
     # Without a single byte of a graph the parser is content.
     if not (network.num_inputs and network.num_outputs):
         _fail("parsing the graph", ["error: invalid_graph: it has no input or no output", *log])
+
+
+def _said(description: str) -> str:
+    """A parser error in one line, without what the library says about a missing driver beside everything else."""
+    lines = [line for line in str(description).splitlines() if "Cuda Runtime" not in line]
+    return " ".join(" ".join(lines).split())[:_LONGEST_ERROR]
 
 
 def _configure(job: _Job, config: Any, log: list[str]) -> None:
@@ -231,7 +239,7 @@ def _add_profile(job: _Job, builder: Any, network: Any, config: Any, log: list[s
     told = ", ".join(f"'{name}' {' '.join(map(str, shapes))}" for name, shapes in free.items())
     # An impossible profile raises nothing: it is false, or gets the index -1.
     if not profile or config.add_optimization_profile(profile) == -1:
-        _fail("setting the profile", [f"error: the optimization profile {told} was refused", *log])
+        _fail("setting the profile", [*log, f"error: the optimization profile {told} was refused"])
 
 
 def _range(job: _Job, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

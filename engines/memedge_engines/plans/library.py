@@ -49,9 +49,9 @@ def tensorrt() -> Any:
         if _instead:
             return _instead[-1]
     check_driver()
-    from ..cuda.opening import open_driver
+    from ..cuda.opening import load_driver
 
-    open_driver().devices()
+    load_driver()
     try:
         module = importlib.import_module("tensorrt")
     except ImportError as error:

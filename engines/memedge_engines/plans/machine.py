@@ -52,11 +52,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             DriverMissing, NoDevice: no usable driver or GPU.
             BackendUnavailable: TensorRT is not installed or of an unsupported version.
         """
-        from ..cuda.opening import open_driver
+        from ..cuda.opening import load_driver
         from ..errors import NoDevice
         from . import library
 
-        driver = open_driver()
+        driver = load_driver()
         devices = driver.devices()
         if not 0 <= device < len(devices):
             raise NoDevice(f"no GPU with index {device}; there are {len(devices)}", fix="memedge doctor")

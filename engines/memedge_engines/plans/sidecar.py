@@ -149,10 +149,8 @@ def read_header(data: bytes) -> Header:
                 f"({', '.join(list(metadata)[:5])}); memedge's plans are plain files with a side-car",
                 fix="memedge build (from the bundle)",
             )
-        found = bytes(data[:4]).decode("ascii", "backslashreplace")
-        raise PlanMismatch(
-            "header", f"begins with '{found}'; a TensorRT plan begins with 'ftrt', of TensorRT for RTX with 'vtrt'"
-        )
+        text = f"begins with {bytes(data[:4])!r}; a TensorRT plan begins with 'ftrt', of TensorRT for RTX with 'vtrt'"
+        raise PlanMismatch("header", text)
     if len(data) < _HEADER_BYTES:
         raise PlanMismatch("header", f"has {len(data)} bytes; a plan's header alone has {_HEADER_BYTES}")
     serialization = int.from_bytes(data[4:8], "little")

@@ -224,11 +224,13 @@ def _explain_missing(bundle: Bundle, node: Node, lowering: str, profile: Profile
     for path in stored(bundle):
         if not path.name.startswith(f"{node.name}.{lowering}."):
             continue
-        with contextlib.suppress(PlanMismatch):
+        try:
             record = _record(path)
-            found = machine.mismatch(record.machine) if record is not None else None
-            if record is not None and found is not None and record.profile == profile:
-                raise PlanMismatch(found[0], f"'{path}' was {found[1]}", fix=_BUILD) from None
+        except PlanMismatch:
+            continue
+        found = machine.mismatch(record.machine) if record is not None else None
+        if record is not None and found is not None and record.profile == profile:
+            raise PlanMismatch(found[0], f"'{path}' was {found[1]}", fix=_BUILD)
     text = f"no plan of node '{node.name}' ({lowering}) was built for this GPU"
     raise PlanMissing(f"{text}: {machine.gpu}, TensorRT {machine.tensorrt}", fix=_BUILD)
 
