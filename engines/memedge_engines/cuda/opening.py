@@ -8,19 +8,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 from dataclasses import dataclass
 
 from .. import hardware
 from ..errors import CudaError, DriverMissing, DriverTooOld, NoDevice, UnknownName
+from . import library
 from .driver import Driver
 from .driver_errors import UPDATE_DRIVER, driver_error
 
 VARIABLE = "MEMEDGE_CUDA"
 """Environment variable that names the provider: ``cuda-python`` or ``pycuda``."""
-LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def open_driver(device: int = 0, provider: str = "auto") -> Driver:
 def _check_library() -> None:
     """The driver's library must load; nothing is initialised."""
     try:
-        ctypes.CDLL(LIBRARY)
+        library.load()
     except OSError as error:
         if hardware.nvidia_driver():
             raise DriverMissing(
@@ -109,7 +108,7 @@ def _check_library() -> None:
                 fix="start the container with '--gpus all' or '--runtime nvidia'; on a host, reinstall the driver",
             ) from None
         raise DriverMissing(
-            f"there is no NVIDIA driver on this machine: {LIBRARY} cannot be loaded",
+            f"there is no NVIDIA driver on this machine: {library.NAME} cannot be loaded",
             fix="install the NVIDIA driver, or use the CPU: --engine onnxruntime",
         ) from None
 
@@ -118,7 +117,7 @@ def _no_device(error: CudaError) -> CudaError:
     """Why a driver that initialises sees nothing."""
     if not hardware.nvidia_driver():
         return DriverMissing(
-            f"{LIBRARY} is there, but no NVIDIA driver is loaded: {error.message}",
+            f"{library.NAME} is there, but no NVIDIA driver is loaded: {error.message}",
             fix="start the container with '--gpus all', or load the driver: sudo modprobe nvidia",
         )
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
