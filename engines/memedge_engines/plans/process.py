@@ -144,12 +144,17 @@ class BuildProcess:
         """What happened since the last call, at most 64 entries; never waits. Also enforces the limits."""
         if self._process is not None and not self._done:
             self._enforce()
-            if self._process.poll() is not None:
+            if not self._done and self._process.poll() is not None:
                 self._finish()
         with self._lock:
             events = list(self._events)
             self._events.clear()
         return events
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the child process, or none before it was started."""
+        return None if self._process is None else self._process.pid
 
     @property
     def done(self) -> bool:
