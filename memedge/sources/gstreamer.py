@@ -168,5 +168,5 @@ def route(kind: str) -> str:
     by_cv2 = library.cv2_route()
     if by_cv2.usable and kind in ("camera", "network"):
         return by_cv2.name
-    because = "a file needs PyGObject: cv2 tells no times" if by_cv2.usable else by_cv2.reason
+    because = "cv2 tells no times, so this needs PyGObject" if by_cv2.usable else by_cv2.reason
     raise SourceError(f"GStreamer cannot be used: {by_gi.reason}; {because}", fix=by_gi.fix)

@@ -1,7 +1,8 @@
 """Live GStreamer pipelines through a cv2 that was built with GStreamer, where PyGObject is absent.
 
 cv2 hands out neither time stamps nor colours: a picture's time is its arrival, and its colours follow memedge's rule
-(BT.709 from 720 lines on, BT.601 below and for cameras, limited range). So only live sources are read this way.
+(BT.709 from 720 lines on, BT.601 below and for cameras, limited range). So only live sources are read this way. It was
+tried with cv2 4.6, which prints GStreamer's complaints on stderr.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from memedge_engines.frame import ColorMatrix, Frame, PixelFormat, Plane
 
 from ..errors import SourceError, SourceLost
 from .gstreamer_text import FORMATS, Pipeline
-
-_TIMEOUT_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -112,13 +111,4 @@ def nv12_only(text: str) -> str:
 def _open(text: str) -> Any:
     import cv2
 
-    names = ("CAP_PROP_OPEN_TIMEOUT_MSEC", "CAP_PROP_READ_TIMEOUT_MSEC")
-    limits = [part for name in names if hasattr(cv2, name) for part in (int(getattr(cv2, name)), _TIMEOUT_MS)]
-    try:
-        capture = cv2.VideoCapture(text, cv2.CAP_GSTREAMER, limits)
-        if capture.isOpened():
-            return capture
-        capture.release()
-    except (cv2.error, TypeError):
-        pass  # before 4.5.2 there are no parameters, before 4.9 these two are refused
     return cv2.VideoCapture(text, cv2.CAP_GSTREAMER)

@@ -18,8 +18,8 @@ from ..errors import UsageError
 from . import names
 from .base import SourceOptions
 
-SINK = "memedge"
-"""Name of the sink that :class:`Pipeline` texts end in."""
+SINK = "memedge_appsink"
+"""Name of the sink that :class:`Pipeline` texts end in; cv2 knows its sink by "appsink" in the name."""
 
 FORMATS = ("NV12", "I420", "Y42B", "Y444", "YUY2", "GRAY8", "RGB", "BGR")
 """GStreamer's names of the pixel formats that a Frame can hold."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,12 +29,10 @@ from ..errors import SourceError
 from .base import SourceOptions
 from .decoder import Decoder
 from .decoding import PictureDecoder
+from .device_pool import DeviceArray, DevicePool
 from .file import FileSource
 
 _INSTALL = "pip install -U PyNvVideoCodec"
-_MOST_FRAMES = 16  # the loop and its queue hold ten at most
-_WAIT_S = 10.0
-_POLL_S = 0.2
 _NEEDED = ("CreateDemuxer", "CreateDecoder", "Pixel_Format")
 
 
@@ -108,25 +105,6 @@ def _own_driver() -> Driver:
 
 
 @dataclass(frozen=True)
-class DeviceArray:
-    """Rows of bytes in device memory, as the CUDA array interface tells them (version 3, complete: no stream)."""
-
-    address: int
-    shape: tuple[int, int]
-    pitch: int
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": self.shape,
-            "strides": (self.pitch, 1),
-            "data": (self.address, True),
-        }
-
-
-@dataclass(frozen=True)
 class Surface:
     """A decoded picture in this source's memory: address and bytes from row to row of luma and chroma, time."""
 
@@ -180,12 +158,12 @@ class NvDecoder:
             self._packets: Iterator[Any] = iter(self._demuxer)
             if not self._more():
                 raise SourceError(f"{self.label}: a video stream without a frame that NVDEC decodes")
-        except (SourceError, CudaError):
-            self.close()
-            raise
-        except Exception as error:  # its own exceptions share no base that every release has
-            self.close()
-            raise SourceError(f"{self.label}: NVDEC: {first_line(error)}", fix="--decoder pyav") from None
+        except Exception as error:
+            failure = self._told(error)
+        else:
+            return
+        self.close()
+        raise failure
 
     def _time_base(self, header: Decoder) -> Fraction:
         """Releases before 2.2 do not tell the unit of their times; it is the stream's own."""
@@ -195,15 +173,25 @@ class NvDecoder:
 
     def read(self) -> tuple[Surface, tuple[str, ...]] | None:
         """The next picture; none at the end. A decoder that fails in the middle ends the file, with ``broken``."""
+        failure: SourceError | None = None
         try:
             if not self._ready and not self._more():
                 return None
-        except SourceError:
-            raise
+        except SourceError as error:
+            failure = self._told(error)
         except Exception:
             self.broken, self._ended = True, True
             return None
+        if failure is not None:
+            raise failure
         return self._ready.popleft(), ()
+
+    def _told(self, error: Exception) -> SourceError:
+        """A new error of the same words: the old one's traceback holds surfaces, which must not outlive the decoder."""
+        if isinstance(error, (SourceError, CudaError)):
+            return SourceError(error.message, fix=error.fix)
+        # PyNvVideoCodec's own exceptions share no base that every release has.
+        return SourceError(f"{self.label}: NVDEC: {first_line(error)}", fix="--decoder pyav")
 
     def _more(self) -> bool:
         """Decode until there is a picture; false at the end."""
@@ -265,99 +253,11 @@ class NvDecoder:
             self._pool.give_back(self._ready.popleft().luma)
         self._packets = iter(())
         with self._pool.bound():
+            with suppress(CudaError):  # of work that failed, which was told or does not matter any more
+                self._pool.finish()
             self._decoder = None  # before the demuxer and the stream that it works with
             self._demuxer = None
         self._pool.close()
-
-
-class DevicePool:
-    """Device memory for a few pictures, used again and again, and the stream that fills it.
-
-    Retains the device's primary context; gives it back when it is closed and the last block has come home. Blocks
-    come home from any thread.
-
-    Args:
-        driver: not yet retained.
-        closing: ends the wait for a block.
-    """
-
-    def __init__(self, driver: Driver, closing: threading.Event) -> None:
-        self._driver = driver
-        self._closing = closing
-        self._changed = threading.Condition()
-        self._free: list[int] = []
-        self._size = 0
-        self._count = 0
-        self._closed = False
-        driver.retain(0)
-        with self.bound():
-            self.stream = driver.stream_create()
-
-    @contextmanager
-    def bound(self) -> Iterator[None]:
-        """While the block runs, the context is current in this thread."""
-        self._driver.bind()
-        try:
-            yield
-        finally:
-            self._driver.unbind()
-
-    def take(self, size: int, label: str) -> int:
-        """A block of ``size`` bytes, the same for all. Waits while all are held.
-
-        Raises:
-            SourceError: another size than the first block's, or nobody gives a block back.
-        """
-        with self._changed:
-            self._size = self._size or size
-            if size != self._size:
-                raise SourceError(f"{label}: pictures change their size in the middle", fix="--decoder pyav")
-            deadline = time.monotonic() + _WAIT_S
-            while not self._free and self._count >= _MOST_FRAMES:
-                if self._closing.is_set() or time.monotonic() >= deadline:
-                    raise SourceError(f"{label}: {self._count} frames are held; expected some to be released")
-                self._changed.wait(_POLL_S)
-            if self._free:
-                return self._free.pop()
-            block = self._driver.device_alloc(size)
-            self._count += 1
-            return block
-
-    def copy(self, target: int, source: int, size: int) -> None:
-        """Queue a copy inside the device."""
-        self._driver.copy_on_device(target, source, size, self.stream)
-
-    def finish(self) -> None:
-        """Wait for what was queued: then the decoder may overwrite its surface."""
-        self._driver.stream_synchronize(self.stream)
-
-    def give_back(self, block: int) -> None:
-        """A block that nobody reads any more."""
-        with self._changed:
-            if not self._closed:
-                self._free.append(block)
-                self._changed.notify_all()
-                return
-            self._drop([block])
-
-    def close(self) -> None:
-        """Free what is at home; safe to call twice."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            with self.bound():
-                self._driver.stream_destroy(self.stream)
-            free, self._free = self._free, []
-            self._drop(free)
-
-    def _drop(self, blocks: list[int]) -> None:
-        with self.bound():
-            for block in blocks:
-                self._driver.device_free(block)
-        self._count -= len(blocks)
-        if not self._count:
-            self._driver.release()
 
 
 def _view(view: Any) -> tuple[int, int, tuple[int, int]]:

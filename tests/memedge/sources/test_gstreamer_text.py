@@ -17,8 +17,8 @@ DESKTOP = Elements({"avdec_h264", "openh264dec", "avdec_h265", "jpegdec", "vp9de
 NVIDIA = Elements({"nvh264dec", "avdec_h264", "nvv4l2decoder"}.__contains__)
 BARE = Elements(lambda name: False)
 OPEN = "video/x-raw,format={NV12,I420,Y42B,Y444,YUY2,GRAY8,RGB,BGR}"
-LIVE = "appsink name=memedge drop=true max-buffers=1 sync=false"
-FILE = "appsink name=memedge max-buffers=4 sync=false"
+LIVE = "appsink name=memedge_appsink drop=true max-buffers=1 sync=false"
+FILE = "appsink name=memedge_appsink max-buffers=4 sync=false"
 CAPS = f'caps="{OPEN}"'
 JPEG = "jpegparse ! nvv4l2decoder name=decoder enable-max-performance=1 mjpeg=1 ! nvvidconv ! video/x-raw,format=NV12"
 
