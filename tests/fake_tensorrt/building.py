@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from operator import index
 from typing import Any
 
 from . import plan
@@ -16,7 +17,7 @@ class Builder:
     """Makes networks, configurations and profiles, and plans of them."""
 
     _fake: Fake
-    _defaults = {"max_threads": 0, "gpu_allocator": None, "error_recorder": None}  # noqa: RUF012
+    _defaults = {"max_threads": 1, "gpu_allocator": None, "error_recorder": None}  # noqa: RUF012
 
     def __init__(self, logger: Any) -> None:
         self._fake.need_gpu("Builder")
@@ -27,9 +28,9 @@ class Builder:
         """A network; unknown flags are refused by 11.x and 10.x alike."""
         trt = self._fake.trt
         known = {1 << int(flag) for flag in trt.NetworkDefinitionCreationFlag.__members__.values()}
-        if int(flags) & ~sum(known):
+        if index(flags) & ~sum(known):
             raise Misuse(f"create_network with flags {flags}, which are no flags of this version")
-        return make(trt.INetworkDefinition, flags=int(flags), model=None, tensors=([], []), parsers=[], builder=self)
+        return make(trt.INetworkDefinition, flags=index(flags), model=None, tensors=([], []), parsers=[], builder=self)
 
     def create_builder_config(self) -> Any:
         """A configuration with TensorRT's defaults."""
@@ -94,9 +95,9 @@ def _problem(fake: Fake, network: Any, config: Any, strong: bool) -> str:
     for number, profile in enumerate(config._profiles):
         for tensor in free:
             if tensor.name not in profile._shapes:
-                return f"Optimization profile {number} is missing values for dynamic input '{tensor.name}'."
+                return f"Dynamic input tensor {tensor.name} is missing dimensions in profile {number}."
             if not _fits(tensor.shape, profile._shapes[tensor.name]):
-                return f"Optimization profile {number} does not fit the static dimensions of input '{tensor.name}'."
+                return f"Dimension mismatch for tensor {tensor.name} and profile {number}."
     return ""
 
 
@@ -121,8 +122,8 @@ def _describe(fake: Fake, network: Any, config: Any, strong: bool) -> dict[str, 
         ],
         "flags": sorted(flag.name for flag in config._set_flags),
         "strong": strong,
-        "detailed": config.profiling_verbosity.name == "DETAILED" if config.profiling_verbosity is not None else False,
-        "level": config.builder_optimization_level,
+        "detailed": config.profiling_verbosity.name == "DETAILED",
+        "level": min(5, max(0, config.builder_optimization_level)),
         "aux_streams": max(0, config.max_aux_streams),
         "workspace": config._pools.get("WORKSPACE"),
         "skew": fake.faults.skew if skewed else 0.0,
@@ -174,12 +175,12 @@ class IBuilderConfig:
     _fake: Fake
     _builder: Any
     _defaults = {  # noqa: RUF012
-        "builder_optimization_level": 3, "max_aux_streams": -1, "profiling_verbosity": None, "progress_monitor": None,
-        "avg_timing_iterations": 1, "plugins_to_serialize": (), "tiling_optimization_level": None,
-        "l2_limit_for_tiling": -1, "hardware_compatibility_level": None,
+        "builder_optimization_level": 3, "max_aux_streams": -1, "profiling_verbosity": "ProfilingVerbosity.LAYER_NAMES_ONLY", "progress_monitor": None,
+        "avg_timing_iterations": 1, "plugins_to_serialize": (), "tiling_optimization_level": "TilingOptimizationLevel.NONE",
+        "l2_limit_for_tiling": -1, "hardware_compatibility_level": "HardwareCompatibilityLevel.NONE",
     }  # fmt: skip
     _checks = {  # noqa: RUF012
-        "builder_optimization_level": lambda value: isinstance(value, int) and 0 <= value <= 5,
+        "builder_optimization_level": lambda value: isinstance(value, int),
         "max_aux_streams": lambda value: isinstance(value, int),
         "profiling_verbosity": lambda value: type(value).__name__ == "ProfilingVerbosity",
         "progress_monitor": lambda value: value is None or getattr(value, "_initialised", False),
@@ -199,7 +200,7 @@ class IBuilderConfig:
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         """Bytes of a pool."""
-        self._pools[_member(self, "MemoryPoolType", pool).name] = int(pool_size)  # type: ignore[attr-defined]
+        self._pools[_member(self, "MemoryPoolType", pool).name] = index(pool_size)  # type: ignore[attr-defined]
 
     def get_memory_pool_limit(self, pool: Any) -> int:
         """Bytes of a pool; by default all there is."""
@@ -262,7 +263,7 @@ class IOptimizationProfile:
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
         """Never refuses: the profile is false afterwards."""
-        self._shapes[input] = tuple(tuple(int(size) for size in shape) for shape in (min, opt, max))
+        self._shapes[input] = tuple(tuple(index(size) for size in shape) for shape in (min, opt, max))
 
     def get_shape(self, input: str) -> list[tuple[int, ...]]:
         """The three shapes."""

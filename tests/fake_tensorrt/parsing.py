@@ -60,6 +60,7 @@ class INetworkDefinition:
     _fake: Fake
     _model: Any
     _tensors: tuple[list[Any], list[Any]]
+    _defaults = {"name": "Unnamed Network 0", "error_recorder": None}  # noqa: RUF012 - read only
 
     @property
     def num_inputs(self) -> int:
@@ -146,7 +147,8 @@ class OnnxParser:
         if network is None:
             raise Misuse("parse with a network that is gone: the parser does not keep it alive")
         if network._model is not None:
-            raise Misuse("a network is parsed twice")
+            self._fake.say(self._logger, "ERROR", "In function parse: the network is not empty")
+            return False
         return self._fake_parse(network, bytes(model))
 
     def parse_from_file(self, model: str) -> bool:
@@ -224,7 +226,7 @@ def complaints(model: onnx.ModelProto) -> Iterator[tuple[int, str, str]]:
         elif node.op_type in _QUANTIZERS:
             text = _quantizer(node, constants)
             if text:
-                yield number, "INVALID_NODE", f"Assertion failed: {text}"
+                yield number, "INVALID_NODE", text
         elif node.op_type == "Conv":
             found = {kinds.get(name) for name in node.input} - {None}
             if len(found) > 1:
@@ -252,15 +254,15 @@ def _result(node: onnx.NodeProto, kinds: dict[str, int], constants: dict[str, An
 def _quantizer(node: onnx.NodeProto, constants: dict[str, Any]) -> str:
     scale = constants.get(node.input[1])
     if scale is None:
-        return "scale must be an initializer"
+        return "Assertion failed: scale must be an initializer"
     if not (numpy_helper.to_array(scale) > 0).all():
-        return "(scaleAllPositive): Scale coefficients must all be positive"
+        return "Assertion failed: (scaleAllPositive): Scale coefficients must all be positive"
     zero = constants.get(node.input[2]) if len(node.input) > 2 else None
     if zero is not None and numpy_helper.to_array(zero).any():
-        return "shiftIsAllZeros(zeroPoint): Non-zero zero point is not supported."
+        return "Assertion failed: shiftIsAllZeros(zeroPoint): Non-zero zero point is not supported."
     first = constants.get(node.input[0])
     if node.op_type == "DequantizeLinear" and first is not None and first.data_type == TensorProto.INT32:
-        return "DequantizeLinear input must be FP8, FP4, INT4, INT8 or UINT8"
+        return f"Invalid Node - {node.name}\n{node.name}: input has type Int32 but must have type FP8, INT4 or INT8"
     return ""
 
 

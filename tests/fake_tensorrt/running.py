@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ class IExecutionContext:
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
         """False for what is no input, or is outside the profile."""
-        tensor, wanted = self._known(name), tuple(int(size) for size in shape)
+        tensor, wanted = self._known(name), tuple(index(size) for size in shape)
         if tensor is None or tensor["mode"] != "INPUT":
             return self._refuse("setInputShape", f"Given invalid tensor name: {name}.")
         least, _, most = self._engine.get_tensor_profile_shape(name, 0)
@@ -246,9 +247,9 @@ class IExecutionContext:
         """False for what is no tensor."""
         if self._known(name) is None:
             return self._refuse("setTensorAddress", f"Given invalid tensor name: {name}.")
-        self._fake.driver.demand_aligned(int(memory), f"set_tensor_address('{name}')")
-        if self._addresses.get(name) != int(memory):
-            self._addresses[name] = int(memory)
+        self._fake.driver.demand_aligned(index(memory), f"set_tensor_address('{name}')")
+        if self._addresses.get(name) != index(memory):
+            self._addresses[name] = index(memory)
         return True
 
     def get_tensor_address(self, name: str) -> int:
@@ -260,14 +261,14 @@ class IExecutionContext:
         if self._memory is None or self._memory:
             if size < self._engine.device_memory_size_v2:
                 raise Misuse(f"{size} bytes of device memory; the engine needs {self._engine.device_memory_size_v2}")
-            self._fake.driver.demand_aligned(int(memory), "set_device_memory")
-            self._memory = int(memory)
+            self._fake.driver.demand_aligned(index(memory), "set_device_memory")
+            self._memory = index(memory)
             return
         raise Misuse("set_device_memory on a context that allocated its own")
 
     def set_input_consumed_event(self, event: int) -> bool:
         """Recorded when inputs may be written again; 0 for none."""
-        self._event = int(event)
+        self._event = index(event)
         return True
 
     def get_input_consumed_event(self) -> int:

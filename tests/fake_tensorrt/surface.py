@@ -136,7 +136,11 @@ def _stored(owner: str, name: str, access: str, behaviour: type | None) -> prope
             return vars(self)[f"_stored_{name}"]
         if name not in defaults:
             raise Misuse(f"the fake TensorRT does not know {owner}.{name}")
-        return defaults[name]
+        value = defaults[name]
+        if isinstance(value, str) and "." in value:  # a member of an enumeration, which each version has of its own
+            kind, _, member = value.partition(".")
+            return getattr(self._fake.trt, kind)[member]
+        return value
 
     def put(self: Any, value: Any) -> None:
         if name in checks and not checks[name](value):

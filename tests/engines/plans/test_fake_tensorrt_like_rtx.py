@@ -102,7 +102,7 @@ PARSED: dict[str, tuple[bytes, tuple[Any, ...]]] = {
     ),
     "zero point": (_quantized(zero=3), ("INVALID_NODE", 0, "q", "QuantizeLinear", "zero point is not supported")),
     "scale": (_quantized(scale=-0.5), ("INVALID_NODE", 0, "q", "QuantizeLinear", "Scale coefficients must all be")),
-    "bias": (_integer_bias(), ("INVALID_NODE", 0, "bias", "DequantizeLinear", "INT8")),
+    "bias": (_integer_bias(), ("INVALID_NODE", 0, "bias", "DequantizeLinear", "input has type Int32 but must have")),
 }
 
 
@@ -288,3 +288,21 @@ def test_half_precision_input(trt: Any) -> None:
     assert parts.parsed is True
     assert parts.network.get_input(0).dtype == trt.DataType.HALF
     assert parts.build() is not None  # nothing is free, so no profile is needed
+
+
+def test_a_network_is_parsed_once(trt: Any) -> None:
+    parts = Parts(trt, b"")
+    assert parts.parser.parse(b"") is True  # no byte of a graph: content, and empty
+    assert parts.network.num_inputs == 0
+    parts = Parts(trt, conv())
+    assert parts.parser.parse(conv()) is False
+
+
+def test_defaults(trt: Any) -> None:
+    parts = Parts(trt, conv())
+    config = parts.config
+    assert config.profiling_verbosity == trt.ProfilingVerbosity.LAYER_NAMES_ONLY
+    assert config.hardware_compatibility_level == trt.HardwareCompatibilityLevel.NONE
+    assert (config.max_aux_streams, config.avg_timing_iterations, config.num_optimization_profiles) == (-1, 1, 0)
+    assert (parts.builder.max_threads, parts.network.name) == (1, "Unnamed Network 0")
+    assert parts.network.get_input(5) is None
