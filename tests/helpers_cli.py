@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,13 @@ class _Ended(subprocess.Popen[str]):
 
 
 def start(
-    *words: str | Path, before: Callable[[], None] | None = None, env: Mapping[str, str] | None = None, **more: Any
+    *words: str | Path,
+    before: Callable[[], None] | None = None,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "memedge"),
+    **more: Any,
 ) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own, warnings being errors as in the tests."""
+    """Start the command line, or another program, as a process of its own, warnings being errors as in the tests."""
 
     def prepare() -> None:
         # A test run in the background of a shell inherits an ignored SIGINT, under nohup an ignored SIGHUP.
@@ -73,7 +77,7 @@ def start(
     paths = [str(ROOT), str(ROOT / "engines"), str(ROOT / "export")]
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
     return _Ended(
-        [sys.executable, "-W", "error", "-m", "memedge", *map(str, words)],
+        [sys.executable, "-W", "error", *program, *map(str, words)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})},
         preexec_fn=prepare,
         **options,

@@ -26,6 +26,7 @@ from .store import Plan
 ATTEMPTS = 3
 # Of a node's share of the progress bar; the rest is for loading it and for golden frames.
 _BUILDING = 0.9
+_EVERY_S = 0.1
 Tell = Callable[[float, str, str], None]
 
 
@@ -139,11 +140,21 @@ def _one(work: _Work, node: Node, number: int, count: int, cache: bytes, attempt
     entry = node.files[work.lowering]  # type: ignore[index]
     shapes = {item.name: contract_shape(item) or () for item in node.inputs}
 
-    def progress(fraction: float, text: str) -> None:
+    last = 0.0
+
+    def stage(fraction: float, text: str) -> None:
         work.tell((number + fraction * _BUILDING) / count, text, node.name)
 
+    def progress(fraction: float, text: str) -> None:
+        # The builder calls thousands of times; nobody reads more than ten lines a second.
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _EVERY_S:
+            last = now
+            stage(fraction, text)
+
     _stop_if(work.cancelled)
-    progress(0.0, "reading the graph")
+    stage(0.0, "reading the graph")
     model = onnx_file.graph_bytes(work.bundle, entry)
     built = builder.build(
         model,
@@ -156,7 +167,7 @@ def _one(work: _Work, node: Node, number: int, count: int, cache: bytes, attempt
         progress=progress,
         cancelled=work.cancelled,
     )
-    progress(1.0, "counting layers")
+    stage(1.0, "counting layers")
     layers = None
     if library.flavour(work.trt) == "full":
         layers = inspection.inspect_plan(work.trt, library.logger(work.trt), built.plan)

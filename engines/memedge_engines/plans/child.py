@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from typing import IO
 
 import msgspec
@@ -23,26 +22,19 @@ from . import library
 from .messages import CANCEL, LONGEST_LINE, PARENT_GONE, Failed, Message, Request, Step, encode, failure
 
 _NICE = 10
-_EVERY_S = 0.1
 # The highest score there is: the system ends this process before the one that scores.
 _OOM_SCORE = "1000"
 
 
 class Teller:
-    """Writes messages, steps at most ten times a second; thread-safe. A parent that left ends the process."""
+    """Writes messages; thread-safe. A parent that left ends the process."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
         self._lock = threading.Lock()
-        self._last: tuple[float, str] = (0.0, "")
 
     def step(self, fraction: float, text: str, node: str) -> None:
         """How far the build is."""
-        now = time.monotonic()
-        # Callbacks come thousands of times in a build; a new text within a tenth of a second can wait for the next.
-        if fraction < 1.0 and now - self._last[0] < _EVERY_S:
-            return
-        self._last = (now, text)
         self.send(Step(round(fraction, 4), text[:300], node))
 
     def send(self, message: Message) -> None:
