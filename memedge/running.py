@@ -73,13 +73,9 @@ def run(request: RunRequest) -> int:
         UsageError: flags that contradict each other.
         MemedgeError: nothing could be scored, or an output could not be written.
     """
-    from .sources import expand, open_source
+    from .sources import open_source
 
-    for flag, name in {"--source": request.source, **request.outputs.texts()}.items():
-        if not name.strip():  # an unset variable of a shell: the path "" would mean the folder one is in
-            raise UsageError(f"{flag} is empty; expected a name")
-    sources = expand(request.source, request.source_options)
-    check(request, sources)
+    sources = checked_sources(request)
     # A wrong name is told before a bundle is opened; of a folder each file is made in its turn.
     only = open_source(sources[0], request.source_options) if len(sources) == 1 else None
     with ExitStack() as stack:
@@ -93,6 +89,22 @@ def run(request: RunRequest) -> int:
         if tuner is not None:
             stack.callback(tuner.close)
         return _run_all(request, sources, only, scorers, sinks, tuner, signals)
+
+
+def checked_sources(request: RunRequest) -> list[str]:
+    """The sources that the request means, once all of it was checked.
+
+    Raises:
+        UsageError, SourceError: as :func:`check`, and a source that is not there.
+    """
+    from .sources import expand
+
+    for flag, name in {"--source": request.source, **request.outputs.texts()}.items():
+        if not name.strip():  # an unset variable of a shell: the path "" would mean the folder one is in
+            raise UsageError(f"{flag} is empty; expected a name")
+    sources = expand(request.source, request.source_options)
+    check(request, sources)
+    return sources
 
 
 def _run_all(
@@ -171,10 +183,13 @@ def check(request: RunRequest, sources: Sequence[str]) -> None:
     _check_paths(outputs, sources)
     if outputs.video is not None and len(sources) > 1:
         raise UsageError(f"--video takes one source; '{request.source}' has {len(sources)}")
-    camera = names.camera_name(request.source) is not None
     scheme = names.scheme(request.source)
+    camera = names.camera_name(request.source) is not None or scheme == "csi"
     if any((options.camera_size, options.camera_fps, options.camera_format)) and not camera:
         raise UsageError("--camera-size, --camera-fps and --camera-format belong to a camera")
+    if options.camera_format is not None and scheme == "csi":
+        raise UsageError("--camera-format belongs to a USB camera; a CSI camera's processor always delivers NV12")
+    _check_nvcodec(request)
     if (camera or scheme in ("rtsp", "rtsps")) and (options.from_s or options.to_s is not None):
         raise UsageError("--from and --to belong to a file, not to a live source", fix="use --max-seconds")
     if options.wait and not camera and scheme in (None, "file", "test"):
@@ -183,6 +198,21 @@ def check(request: RunRequest, sources: Sequence[str]) -> None:
         raise UsageError(f"--bf16 is an option of the engine openvino, not of {request.engine}")
     if request.bf16 and request.precision in ("fp16", "int8"):
         raise UsageError(f"--bf16 and --precision {request.precision} contradict each other")
+
+
+def _check_nvcodec(request: RunRequest) -> None:
+    """Frames in device memory need an engine that reads it, and no sink that wants to look at them."""
+    if request.source_options.decoder != "nvcodec":
+        return
+    if request.engine != "tensorrt":
+        raise UsageError(
+            f"--decoder nvcodec leaves frames in the GPU's memory, which --engine {request.engine} may not read",
+            fix="--engine tensorrt, or --decoder pyav",
+        )
+    outputs = request.outputs
+    looks = {"--video": outputs.video, "--moments": outputs.moments, "--show": outputs.show}
+    for flag in (flag for flag, wanted in looks.items() if wanted):
+        raise UsageError(f"{flag} needs frames in the host's memory", fix="--decoder pyav")
 
 
 def _check_paths(outputs: Outputs, sources: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ def command(
     source: Annotated[
         str,
         _option(
-            "camera0, /dev/video0, a file, picture, folder or glob, rtsp://, http(s)://, test://, - (stdin).",
+            "camera0, /dev/video0, a file, picture, folder or glob, rtsp://, http(s)://, csi://0, gst://PIPELINE, "
+            "test://, - (stdin).",
             metavar="SOURCE",
         ),
     ],
@@ -35,6 +36,7 @@ def command(
     to_s: Annotated[float | None, _option("End of a file's part, not included.", "--to", metavar="S")] = None,
     max_seconds: Annotated[float | None, _option("Stop after this much capture time.", metavar="S")] = None,
     quiet: Annotated[bool, _option("No live view.", "--quiet", "-q")] = False,
+    dry_run: Annotated[bool, _option("Print what would run, open no source, write nothing.", "--dry-run")] = False,
     rate: Annotated[
         float | None,
         _option("Score at most this many frames a second. Default: every frame.", panel=_SCORING, metavar="HZ"),
@@ -97,6 +99,9 @@ def command(
     camera_format: Annotated[
         str | None, _option("Format asked of a camera: mjpeg, yuyv422 ...", panel=_CAMERA, metavar="NAME")
     ] = None,
+    decoder: Annotated[
+        str, _option("auto (PyAV), pyav, gstreamer or nvcodec (NVDEC).", panel=_CAMERA, metavar="NAME")
+    ] = "auto",
     wait: Annotated[bool, _option("Keep trying the first connection, too.", "--wait", panel=_CAMERA)] = False,
     connect_timeout: Annotated[
         float, _option("How long a first connection may take.", panel=_CAMERA, metavar="S")
@@ -132,6 +137,7 @@ def command(
             wait=wait,
             from_s=from_s,
             to_s=to_s,
+            decoder=decoder,
         ),
         loop_options=LoopOptions(lane, frozen_after, max_seconds, _callers(caller or [])),
         outputs=Outputs(
@@ -146,6 +152,11 @@ def command(
             view=not quiet,
         ),
     )
+    if dry_run:
+        from ..dry_run import dry_run as describe
+
+        print("\n".join(describe(request)))
+        return
     code = run(request)
     if code:
         raise typer.Exit(code)

@@ -51,6 +51,15 @@ class GstSource(LiveSource):
         self.pipeline = write(library.NO_ELEMENTS, self._codec)
 
     @property
+    def kind(self) -> str:
+        """Of the SourceInfo: ``camera``, ``network`` or ``pipeline``."""
+        return self._kind
+
+    def planned(self) -> Pipeline:
+        """What would run here; opens nothing. Of RTSP it is the pipeline for H.264: others show when it connects."""
+        return self._write(library.elements(), self._codec)
+
+    @property
     def _reconnects(self) -> bool:
         return self._kind == "network" or self._options.wait
 
@@ -98,11 +107,13 @@ class GstFileSource(FileSource):
         label: what readings call it; the path as it was given.
     """
 
+    kind = "file"
+
     def _make(self) -> tuple[PictureDecoder, None]:
+        route(self.kind)
         elements = library.elements()
-        pipeline = self.pipeline(elements)
-        if route("file") == "PyGObject":
-            library.check(pipeline, elements)
+        pipeline = self._pipeline(elements)
+        library.check(pipeline, elements)
         return (
             GstDecoder(
                 pipeline,
@@ -113,8 +124,16 @@ class GstFileSource(FileSource):
             None,
         )
 
-    def pipeline(self, elements: Elements) -> Pipeline:
-        """What would decode the file.
+    def planned(self) -> Pipeline:
+        """What would run here; reads the file's header.
+
+        Raises:
+            SourceError: not a video that FFmpeg can tell.
+        """
+        return self._pipeline(library.elements())
+
+    def _pipeline(self, elements: Elements) -> Pipeline:
+        """What decodes the file.
 
         Raises:
             SourceError: not a video that FFmpeg can tell.

@@ -98,10 +98,9 @@ class NvcodecSource(FileSource):
 
 
 def _own_driver() -> Driver:
-    from memedge_engines.cuda.opening import open_driver
+    from memedge_engines.cuda.opening import load_driver
 
-    driver: Driver = open_driver()
-    return driver
+    return load_driver()
 
 
 @dataclass(frozen=True)
