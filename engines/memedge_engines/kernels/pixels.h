@@ -17,7 +17,9 @@
 
 typedef unsigned char me_u8;
 typedef short me_i16;
+typedef unsigned short me_u16;
 typedef int me_i32;
+typedef unsigned int me_u32;
 typedef unsigned long long me_u64;
 
 #define ME_GAIN_BITS 17

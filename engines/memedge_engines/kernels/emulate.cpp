@@ -1,0 +1,64 @@
+/* The CUDA kernel's own source, run by a host compiler: proves its loops without a GPU. Built and called by the tests. */
+#define ME_EMULATION
+#include "preprocess.cu"
+
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+me_index blockIdx;
+int me_first_thread, me_thread_step;
+alignas(16) me_u32 me_pool[ME_POOL_WORDS]; /* its own global array: the address sanitizer guards both ends */
+
+static const me_range *ranges;
+static int range_count, range_found;
+static char fault[200];
+
+me_u8 *me_at(me_u64 address, me_i32 size, bool write) {
+    static me_u64 scratch;
+    for (int tried = 0; tried < range_count; tried++) {
+        const me_range &range = ranges[range_found];
+        if (address >= range.begin && address + (me_u64)size <= range.begin + range.size) {
+            if (write && !range.writable) break;
+            if (address % (me_u64)size) break;
+            return range.data + (address - range.begin);
+        }
+        range_found = range_found + 1 < range_count ? range_found + 1 : 0;
+    }
+    if (!fault[0])
+        snprintf(fault, sizeof fault, "block (%d, %d, %d): %s of %d bytes at %#llx, outside or misaligned", blockIdx.x,
+                 blockIdx.y, blockIdx.z, write ? "write" : "read", size, address);
+    return (me_u8 *)&scratch;
+}
+
+/* Runs a launch; null, or what went wrong first. `backwards`: threads of a phase in reverse order. */
+extern "C" const char *me_emulate(const me_range *given, int count, me_u64 jobs, const int *grid, int backwards) {
+    ranges = given;
+    range_count = count;
+    range_found = 0;
+    fault[0] = 0;
+    me_first_thread = backwards ? ME_THREADS - 1 : 0;
+    me_thread_step = backwards ? -1 : 1;
+    std::vector<me_job> all(grid[2]);
+    for (me_u64 at = 0; at < all.size() * sizeof(me_job); at += 8)
+        memcpy((char *)all.data() + at, me_at(jobs + at, 8, false), 8);
+    for (int z = 0; z < grid[2]; z++)
+        for (int y = 0; y < grid[1]; y++)
+            for (int x = 0; x < grid[0]; x++) {
+                blockIdx = {x, y, z};
+                memset(me_pool, 0xa5, sizeof me_pool);
+                memedge_preprocess(all.data());
+            }
+    return fault[0] ? fault : nullptr;
+}
+
+/* Sizes and offsets, for the test of the structure's twin in Python; the tile. */
+extern "C" void me_layout(int *out) {
+    const int found[] = {
+        (int)sizeof(me_job), (int)offsetof(me_job, pitch), (int)offsetof(me_job, format), (int)offsetof(me_job, half_y),
+        (int)offsetof(me_job, color), (int)offsetof(me_job, x), (int)offsetof(me_job, y), (int)offsetof(me_job, table),
+        (int)offsetof(me_job, target), ME_TILE_W, ME_TILE_H, ME_THREADS,
+    };
+    memcpy(out, found, sizeof found);
+}
