@@ -146,7 +146,7 @@ def _refused(kind: type[BaseException] | tuple[type[BaseException], ...], what: 
     try:
         call(*given)
     except kind as error:
-        return error
+        return error.with_traceback(None)  # frames would keep what they used alive
     raise Nonconformance(f"{what} was not refused")
 
 

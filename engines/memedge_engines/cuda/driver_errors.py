@@ -1,10 +1,12 @@
 """Numbers of the CUDA driver as typed errors, each with a cause and a fix in plain words.
 
-The numbers are those of ``CUresult`` in ``cuda.h``; the driver's own name and text are always in the message.
+The numbers are those of ``CUresult`` in ``cuda.h`` (35 and 36: the CUDA runtime's); the driver's own name and text are
+always in the message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import CudaError, CudaUnsupported, DeviceOutOfMemory, DriverMissing, DriverTooOld, NoDevice
@@ -79,7 +81,7 @@ _TABLE: dict[int, _Known] = {
     718: _Known("INVALID_PC", CudaError, "a kernel jumped outside its code", _REPORT),
     719: _Known("LAUNCH_FAILED", CudaError, "a kernel failed while running", _REPORT),
     800: _Known("NOT_PERMITTED", CudaError, "the call is not permitted now"),
-    801: _Known("NOT_SUPPORTED", CudaUnsupported, "this device or driver lacks the call"),
+    801: _Known("NOT_SUPPORTED", CudaUnsupported, "this device or driver lacks the call", UPDATE_DRIVER),
     802: _Known(
         "SYSTEM_NOT_READY", CudaError, "the machine's GPU services are not up",
         "sudo systemctl restart nvidia-fabricmanager nvidia-persistenced",
@@ -138,3 +140,12 @@ def error_name(code: int) -> str:
 def context_lost(error: BaseException) -> bool:
     """Whether the error leaves the context unusable, so that every later call fails and its memory is gone with it."""
     return isinstance(error, CudaError) and error.code in _CONTEXT_LOST
+
+
+def unless_lost(call: Callable[[], None]) -> None:
+    """Destroy or free something; where the context is lost, it went with the context and nothing is raised."""
+    try:
+        call()
+    except CudaError as error:
+        if not context_lost(error):
+            raise

@@ -78,14 +78,19 @@ class Block:
         return f"{kind} memory {self.address:#x} ({self.size} bytes, from {self.site})"
 
 
+def _room(size: int) -> int:
+    return (size + _GUARD + 511) // 512 * 512
+
+
 class Memory:
     """All allocations of one fake device."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.used = 0
-        self._next = _BASE
-        self._next_mapped = _MAPPED_BASE
+        # Odd multiples of 256, with gaps: code that relies on more than it was promised is found out.
+        self._next = _BASE + ALIGNMENT
+        self._next_mapped = _MAPPED_BASE + ALIGNMENT
         self._device: dict[int, Block] = {}
         self._host: dict[int, Block] = {}
         self._mapped: dict[int, Block] = {}
@@ -97,8 +102,7 @@ class Memory:
         if self.used + size > self.capacity:
             return None
         address = self._next
-        # An odd multiple of 256, with a gap: code that relies on more than it was promised is found out.
-        self._next += (size + _GUARD + 511) // 512 * 512 + (256 if address % 512 == 0 else 512)
+        self._next += _room(size)
         block = Block(address, size, np.full(size, _FILL, np.uint8), False, creation_site(), address)
         self._device[address] = block
         self.used += size
@@ -114,7 +118,7 @@ class Memory:
         block = Block(data.ctypes.data, size, data, True, creation_site(), _whole=whole)
         if mapped:
             block.device_address = self._next_mapped
-            self._next_mapped += (size + _GUARD + 511) // 512 * 512 + 256
+            self._next_mapped += _room(size)
             self._mapped[block.device_address] = block
         self._host[block.address] = block
         return block

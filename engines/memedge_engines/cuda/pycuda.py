@@ -54,7 +54,10 @@ class PyCudaDriver(Provider):
         try:
             return function(*arguments, **named)
         except self._api.Error as error:
-            raise self._error(str(error)) from None
+            said = str(error)
+        # PyCUDA destroys what nobody refers to: the error that goes out must not keep its objects alive.
+        del function, arguments, named
+        raise self._error(said)
 
     def _error(self, said: str) -> CudaError:
         call, _, rest = said.partition(" failed: ")

@@ -53,6 +53,7 @@ static const struct { int code; const char *name, *text; } TEXTS[] = {
     {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}, {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {600, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
     {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
@@ -221,6 +222,7 @@ CUresult cuModuleGetFunction(void **out, void *m, const char *name) {
     *out = &function;
     return strcmp(name, "conformance_scale") ? NOT_FOUND : 0;
 }
+CUresult cuFuncSetBlockShape(void *f, int x, int y, int z) { NEED(f, FUNCTION); return x * y * z > 1024 ? INVALID : 0; }
 CUresult cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                         void *s, void **params, void **extra) {
     NEED(f, FUNCTION);
