@@ -175,10 +175,15 @@ class IBuilderConfig:
     _fake: Fake
     _builder: Any
     _defaults = {  # noqa: RUF012
-        "builder_optimization_level": 3, "max_aux_streams": -1, "profiling_verbosity": "ProfilingVerbosity.LAYER_NAMES_ONLY", "progress_monitor": None,
-        "avg_timing_iterations": 1, "plugins_to_serialize": (), "tiling_optimization_level": "TilingOptimizationLevel.NONE",
-        "l2_limit_for_tiling": -1, "hardware_compatibility_level": "HardwareCompatibilityLevel.NONE",
-    }  # fmt: skip
+        "builder_optimization_level": 3,
+        "max_aux_streams": -1,
+        "profiling_verbosity": "ProfilingVerbosity.LAYER_NAMES_ONLY",
+        "progress_monitor": None,
+        "avg_timing_iterations": 1,
+        "tiling_optimization_level": "TilingOptimizationLevel.NONE",
+        "l2_limit_for_tiling": -1,
+        "hardware_compatibility_level": "HardwareCompatibilityLevel.NONE",
+    }
     _checks = {  # noqa: RUF012
         "builder_optimization_level": lambda value: isinstance(value, int),
         "max_aux_streams": lambda value: isinstance(value, int),
