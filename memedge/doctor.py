@@ -18,6 +18,7 @@ import msgspec
 from memedge_engines import backends, cache, choice, hardware
 from memedge_engines.backends.base import Availability, first_line
 
+from .doctor_gpu import Part, gpu_parts
 from .environment import Environment, environment
 
 # Decoders that clips and cameras need, encoders that the annotated video needs; FFmpeg's names.
@@ -74,6 +75,7 @@ class DoctorReport:
         cache: the cache folder; ``cache_problem``: what is wrong with it, or empty.
         remembered: one line for each engine choice in the cache.
         problems: (what is wrong, fix) of the installation.
+        gpu_parts: the pieces of the GPU path, each with what it lacks.
     """
 
     environment: Environment
@@ -89,6 +91,7 @@ class DoctorReport:
     cache_problem: str
     remembered: tuple[str, ...]
     problems: tuple[tuple[str, str], ...] = field(default=())
+    gpu_parts: tuple[Part, ...] = field(default=())
 
     def lines(self) -> list[str]:
         """Whole lines for people, problems last."""
@@ -111,6 +114,7 @@ class DoctorReport:
         lines.append(f"python: {env.python} at {sys.executable}")
         lines += [f"package {name}: {version}" for name, version in env.packages.items()]
         lines += [engine.line() for engine in self.engines]
+        lines += [part.line() for part in self.gpu_parts]
         for camera in self.cameras:
             mend = "" if camera.readable else " not readable (fix: sudo usermod -aG video $USER, then log in again)"
             lines.append(f"camera {camera.path}: {camera.name}{mend}")
@@ -155,6 +159,7 @@ def doctor_report() -> DoctorReport:
         cache_problem=cache.status(),
         remembered=tuple(_remembered()),
         problems=tuple(problems),
+        gpu_parts=gpu_parts(),
     )
 
 
