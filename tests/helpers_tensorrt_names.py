@@ -128,6 +128,13 @@ class _Reader:
             for alias in node.names:
                 bound = alias.asname or alias.name.partition(".")[0]
                 scope.names[bound] = MODULE if alias.name in ("tensorrt", "tensorrt_rtx") else None
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Tuple)
+            and isinstance(node.value, ast.Tuple)
+        ):
+            for target, value in zip(node.targets[0].elts, node.value.elts, strict=False):
+                self._bind(target, self._named(target, self._type(value, scope), value, scope), scope)
         elif isinstance(node, ast.Assign):
             kind = self._type(node.value, scope)
             for target in node.targets:
@@ -170,7 +177,7 @@ class _Reader:
                 self._bind(one, None, scope)
 
     def _named(self, target: ast.expr, kind: str | None, value: ast.expr, scope: _Scope) -> str | None:
-        """What a target holds: what was assigned, else what its name says where a helper was handed TensorRT's things."""
+        """What a target holds: what was assigned, else what its name says where a helper was handed TensorRT's."""
         name = target.id if isinstance(target, ast.Name) else getattr(target, "attr", "").lstrip("_")
         if kind is not None or name not in CONVENTION or not isinstance(value, ast.Call):
             return kind
@@ -204,8 +211,8 @@ class _Reader:
             self._compare(node, scope)
             return None
         if isinstance(node, ast.Lambda):
-            self._type(node.body, _Scope(dict.fromkeys(a.arg for a in node.args.args), scope))
-            return None
+            # As what it gives: helpers are handed calls to make.
+            return self._type(node.body, _Scope(dict.fromkeys(a.arg for a in node.args.args), scope))
         if isinstance(node, ast.NamedExpr):
             kind = self._named(node.target, self._type(node.value, scope), node.value, scope)
             self._bind(node.target, kind, scope)
@@ -239,6 +246,8 @@ class _Reader:
                 return MODULE  # library.tensorrt()
             return RETURNS.get(f"{owner}.{node.func.attr}")
         kind = self._type(node.func, scope)
+        if kind in RETURNS.values():  # a method that was kept in a variable
+            return kind
         if isinstance(node.func, ast.Name) and node.func.id in ("list", "tuple", "sorted", "reversed") and node.args:
             return self._type(node.args[0], scope)
         return kind.removeprefix("class ") if kind is not None and kind.startswith("class ") else None
