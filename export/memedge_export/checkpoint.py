@@ -18,6 +18,17 @@ from .errors import WeightsError
 _KEY = "memedge"
 
 
+class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training scores of one target of one data set, before they were brought to the first set's scale."""
+
+    data: str
+    target: str
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a checkpoint's metadata says of it.
 
@@ -25,7 +36,9 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         model: registered id; ``width``: multiplier of its channels.
         preprocess: the preset it was trained with.
         training: what it was trained on, for the manifest.
-        quantiles: reference quantiles of its scores, or none.
+        targets: what its scores are of, the first one first. cuts: between classes, where it has some.
+        quantiles: reference quantiles of the first target's scores, or none; ``more_quantiles``: of further targets.
+        score_scales: mean, deviation and range of each data set's training scores.
         licence: what is known of the licence of data and weights.
         data: the data sets' specifications without their folders (``lnsim``).
         split_sha256: hash of the pictures' names, scores and splits.
@@ -38,7 +51,11 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     preprocess: Preprocess
     training: Training
     width: float = 1.0
+    targets: tuple[str, ...] = ("short_term",)
+    cuts: tuple[float, ...] = ()
     quantiles: Quantiles | None = None
+    more_quantiles: dict[str, Quantiles] = {}
+    score_scales: tuple[ScoreScale, ...] = ()
     licence: str = ""
     data: tuple[str, ...] = ()
     split_sha256: str = ""

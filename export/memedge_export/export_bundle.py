@@ -174,7 +174,7 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
         aggregate="mean",
         window_s=WINDOW_S,
         sampling="S7",
-        quantiles=loaded.quantiles,
+        quantiles=loaded.quantiles.get(loaded.model.targets[0]),
         primary=True,
     )
     node = Node(

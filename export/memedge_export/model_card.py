@@ -44,8 +44,9 @@ def model_card(loaded: Loaded, name: str) -> str:
         lines += [f"- Spearman correlation on {held_out}: **{training.spearman:.3f}**{interval}"]
     if training.notes:
         lines += [f"- {note}" for note in training.notes.splitlines()]
-    if loaded.quantiles is not None:
-        lines += ["", f"Percentiles refer to its scores of {loaded.quantiles.dataset}."]
+    references = dict.fromkeys(found.dataset for found in loaded.quantiles.values())
+    if references:
+        lines += ["", f"Percentiles refer to its scores of {', '.join(references)}."]
     lines += ["", "No picture of its training data is part of this bundle."]
     licences = loaded.licence.split("; ") if loaded.licence else ["Not recorded."]
     lines += ["", "## Licence", "", *(f"- {text}" for text in licences), "", _NOT_FOR]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from memedge_engines.manifest import Preprocess, Quantiles, Training
 from . import models, untrained
 from .checkpoint import CheckpointInfo, read_info
 from .errors import WeightsError
-from .models.frame import FrameModel
+from .models.frame import FIRST, FrameModel
 
 IMAGENET = "imagenet"
 _LARGEST_HEADER = 100 << 20
 _IMAGENET_LICENCE = "torchvision's ImageNet weights: trained on ImageNet, whose terms allow non-commercial research use"
 _HEAD = ("head.0.weight", "head.0.bias")
+_HEADS = "head."
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Loaded:
 
     Attributes:
         origin: where the weights come from, in words.
+        quantiles: reference quantiles of the scores by target.
         notes: what was dropped, unused or made up; for stderr.
     """
 
@@ -44,7 +46,7 @@ class Loaded:
     preprocess: Preprocess
     training: Training
     origin: str
-    quantiles: Quantiles | None = None
+    quantiles: dict[str, Quantiles] = field(default_factory=dict)
     licence: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -80,11 +82,22 @@ def load(model: str, weights: str | None = None, *, seed: int = 0, runs: Path = 
     )
 
 
-def build(entry: models.ModelEntry, *, seed: int, width: float = 1.0) -> FrameModel:
-    """The network with the initialisation of ``seed``; torch's random state is left as it was."""
+def build(
+    entry: models.ModelEntry,
+    *,
+    seed: int,
+    width: float = 1.0,
+    targets: Sequence[str] = (FIRST,),
+    cuts: Sequence[float] = (),
+) -> FrameModel:
+    """The network with the initialisation of ``seed``; torch's random state is left as it was.
+
+    ``targets`` and ``cuts``: see :meth:`FrameModel.set_heads`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return entry.build(width)
+        network = entry.build(width)
+        return network if tuple(targets) == (FIRST,) and not cuts else network.set_heads(targets, cuts)
 
 
 def newest_checkpoint(model: str, runs: Path) -> Path | None:
@@ -176,12 +189,12 @@ def fit(network: FrameModel, state: Mapping[str, Tensor], what: str) -> tuple[bo
         shapes = [tuple(given[name].shape) for name in _HEAD]
         if shapes != [tuple(expected[name].shape) for name in _HEAD]:
             notes.append(f"{what}: its last layer gives {shapes[0][0]} values, not a score; it was dropped")
-            given = {name: tensor for name, tensor in given.items() if name not in _HEAD}
-    has_head = all(name in given for name in _HEAD)
+            given = {name: tensor for name, tensor in given.items() if not name.startswith(_HEADS)}
+    has_head = all(name in given for name in expected if name.startswith(_HEADS))
     wanted = {
         name: tensor
         for name, tensor in expected.items()
-        if not name.endswith("num_batches_tracked") and (has_head or name not in _HEAD)
+        if not name.endswith("num_batches_tracked") and (has_head or not name.startswith(_HEADS))
     }
     missing = [name for name in wanted if name not in given]
     if missing:
@@ -236,12 +249,21 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
     what = f"weights '{path}'"
     if info is not None and info.model != entry.id:
         raise WeightsError(f"{what} is a checkpoint of {info.model}; expected {entry.id}", fix=f"--model {info.model}")
-    network = build(entry, seed=seed, width=info.width if info else 1.0)
+    network = build(
+        entry,
+        seed=seed,
+        width=info.width if info else 1.0,
+        targets=info.targets if info else (FIRST,),
+        cuts=info.cuts if info else (),
+    )
     has_head, notes = fit(network, state, what)
     network.eval()
     if info is not None and has_head:
+        quantiles = dict(info.more_quantiles)
+        if info.quantiles is not None:
+            quantiles[info.targets[0]] = info.quantiles
         return Loaded(
-            entry.id, network, info.preprocess, info.training, str(path), info.quantiles, info.licence, notes=notes
+            entry.id, network, info.preprocess, info.training, str(path), quantiles, info.licence, notes=notes
         )
     loaded = Loaded(
         entry.id,

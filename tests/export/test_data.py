@@ -10,13 +10,13 @@ from PIL import Image
 from helpers_training import write_set
 from memedge.errors import UsageError
 from memedge_export import models
-from memedge_export.data import open_data, parse
+from memedge_export.data import Record, open_data, parse
 from memedge_export.data.pictures import PictureCache, fitted, read_picture, to_tensor
 from memedge_export.data.records import hashed_split, split_hash
 from memedge_export.errors import DataError
 from memedge_export.train.augment import colored, region
-from memedge_export.train.feed import TrainingFeed, training_scores
-from memedge_export.train.recipe import Augmentation
+from memedge_export.train.feed import Material, TrainingFeed, training_scores
+from memedge_export.train.recipe import Augmentation, Recipe
 from memedge_export.train.recipes import recipe_for
 
 
@@ -157,22 +157,44 @@ def test_scores_of_two_sets_share_one_scale(tmp_path: Path) -> None:
     table = write_set(tmp_path / "b", 40, seed=1)
     rows = [line.split(",") for line in table.read_text().splitlines()]
     table.write_text("\n".join([",".join(rows[0]), *(f"{f},{float(s) / 4 + 0.6:.4f},{p}" for f, s, p in rows[1:])]))
-    _, scores = training_scores([first, open_data(f"folder:{table}")])
-    reference, moved = scores[:20], scores[20:]
+    second = open_data(f"folder:{table}")
+    material = training_scores([first, second])
+    reference, moved = material.targets[:20, 0], material.targets[20:, 0]
     assert moved.mean() == pytest.approx(reference.mean(), abs=0.01)
     assert moved.std() == pytest.approx(reference.std(), rel=0.05)
+    assert [(scale.data, scale.target) for scale in material.scales] == [("list", "short_term")] * 2
+    assert material.scales[0].mean == pytest.approx(reference.mean(), abs=1e-6)
+    stretched = training_scores([first, second], how="minmax").targets[20:, 0]
+    assert (stretched.min(), stretched.max()) == pytest.approx((reference.min(), reference.max()), abs=1e-6)
+
+
+def test_balanced_epochs_draw_bins_equally_often(tmp_path: Path) -> None:
+    records = [Record(str(i), tmp_path, 0.0, "train") for i in range(400)]
+    scores = np.where(np.arange(400) < 380, 0.2, 0.9).astype(np.float32)[:, None]
+    recipe = Recipe(phases=(), balance=4)
+    drawn = TrainingFeed(Material(records, scores), models.squash_preset(8, 8), recipe, 1).order(0)
+    assert 0.4 < (scores[drawn, 0] > 0.5).mean() < 0.6
 
 
 def test_epochs_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
     data = open_data(f"folder:{write_set(tmp_path, 20)}")
-    records, scores = training_scores([data])
+    material = training_scores([data])
     contract = models.squash_preset(16, 16)
 
     def epoch(seed: int, number: int) -> torch.Tensor:
-        feed = TrainingFeed(records, scores, contract, recipe_for("resnet-s", batch=4), seed)
-        return torch.cat([tensor for tensor, _ in feed.epoch(number)])
+        feed = TrainingFeed(material, contract, recipe_for("resnet-s", batch=4), seed)
+        return torch.cat([sample.pictures for _, sample in feed.epoch(number)])
 
     assert epoch(1, 3).shape == (8, 3, 16, 16)
     assert torch.equal(epoch(1, 3), epoch(1, 3))
     assert not torch.equal(epoch(1, 3), epoch(1, 4))
     assert not torch.equal(epoch(1, 3), epoch(2, 3))
+    feed = TrainingFeed(material, contract, recipe_for("resnet-s", batch=4), 1)
+    (_, first), (number, second) = feed.epoch(3)
+    ((again, late),) = feed.epoch(3, first_step=1)
+    assert number == again == 1
+    assert torch.equal(second.pictures, late.pictures)
+    # Two processes share every batch between them.
+    halves = [TrainingFeed(material, contract, recipe_for("resnet-s", batch=4), 1, part=(i, 2)) for i in (0, 1)]
+    shares = [next(iter(half.epoch(3)))[1].targets for half in halves]
+    assert sorted(torch.cat(shares).ravel().tolist()) == sorted(first.targets.ravel().tolist())

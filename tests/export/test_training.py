@@ -17,11 +17,13 @@ from memedge_engines.manifest import Training
 from memedge_export import models, weights
 from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.data import open_data
-from memedge_export.errors import TrainingError
-from memedge_export.train import loop
-from memedge_export.train.loop import Job, Run, train
+from memedge_export.errors import DataError, TrainingError
+from memedge_export.train import losses, optimise
+from memedge_export.train.devices import Devices, open_fabric
+from memedge_export.train.loop import Job, train
 from memedge_export.train.recipe import Augmentation, Phase, Recipe, Schedule
 from memedge_export.train.recipes import default_of, named, recipe_for
+from memedge_export.train.state import Run
 
 TWO_PHASES = Recipe(
     phases=(
@@ -61,9 +63,9 @@ def test_head_phase_leaves_the_trunk_as_it_is_to_the_bit() -> None:
     torch.manual_seed(0)
     network = models.entry("resnet-s").build(0.25)
     phase = TWO_PHASES.phases[0]
-    optimiser = loop.prepare(network, phase)
+    optimiser = optimise.prepare(network, phase)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    loop.set_modes(network, phase)
+    optimise.set_modes(network, phase)
     assert all(not m.training for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
     for _ in range(3):
         loss = ((network(torch.randn(4, 3, 16, 16))[0] - 0.5) ** 2).mean()
@@ -77,23 +79,23 @@ def test_head_phase_leaves_the_trunk_as_it_is_to_the_bit() -> None:
 def test_everything_phase_trains_all_and_takes_its_batch_norm_mode() -> None:
     network = models.entry("resnet-s").build(0.25)
     phase = TWO_PHASES.phases[1]
-    optimiser = loop.prepare(network, phase)
+    optimiser = optimise.prepare(network, phase)
     assert all(p.requires_grad for p in network.parameters())
     assert sorted(group["lr"] for group in optimiser.param_groups) == [1e-3, 1e-2]
-    loop.set_modes(network, phase)
+    optimise.set_modes(network, phase)
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(m.training for m in norms)
-    loop.set_modes(network, msgspec.structs.replace(phase, batch_norm="eval"))
+    optimise.set_modes(network, msgspec.structs.replace(phase, batch_norm="eval"))
     assert not any(m.training for m in norms)
 
 
 def test_longest_prefix_gives_the_rate() -> None:
     network = models.entry("resnet-s").build(0.25)
-    loop.prepare(network, Phase(name="top", epochs=1, rates={"head": 1e-2, "trunk.layer4": 1e-4}))
+    optimise.prepare(network, Phase(name="top", epochs=1, rates={"head": 1e-2, "trunk.layer4": 1e-4}))
     trained = {name.rsplit(".", 1)[0] for name, p in network.named_parameters() if p.requires_grad}
     assert all(name.startswith(("head", "trunk.layer4")) for name in trained)
     with pytest.raises(TrainingError, match="trains nothing"):
-        loop.prepare(network, Phase(name="none", epochs=1, rates={"neck": 1.0}))
+        optimise.prepare(network, Phase(name="none", epochs=1, rates={"neck": 1.0}))
 
 
 def test_a_run_learns_brightness_and_keeps_its_best(table: Path, tmp_path: Path) -> None:
@@ -131,18 +133,24 @@ class _Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [1, 2])
-def test_stopped_and_resumed_run_gives_the_same_bytes(table: Path, tmp_path: Path, after: int) -> None:
+@pytest.fixture(scope="module")
+def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    torch.set_num_threads(1)
+    return train(job(table, tmp_path_factory.mktemp("whole") / "run")).parent
+
+
+@pytest.mark.parametrize("after", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_stopped_and_resumed_run_gives_the_same_bytes(table: Path, tmp_path: Path, whole: Path, after: int) -> None:
     def stop(run: Run) -> None:
         if run.total == after:
             raise _Stopped
 
-    whole = train(job(table, tmp_path / "whole"))
     with pytest.raises(_Stopped):
         train(job(table, tmp_path / "cut"), after_epoch=stop)
     resumed = train(job(table, tmp_path / "cut"), resume=True)
-    assert resumed.read_bytes() == whole.read_bytes()
-    assert (tmp_path / "cut/history.csv").read_text() == (tmp_path / "whole/history.csv").read_text()
+    assert resumed.read_bytes() == (whole / "best.safetensors").read_bytes()
+    assert (tmp_path / "cut/history.csv").read_text() == (whole / "history.csv").read_text()
 
 
 _CHILD = """
@@ -151,23 +159,117 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 import torch
 import test_training as t
+from memedge_export.train import state
 torch.set_num_threads(1)
-def die(run):
-    if run.total == 2:
-        t.loop.replace_file = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
-t.train(t.job(Path({table!r}), Path({out!r})), after_epoch=die)
+saves, save = [], state.replace_file
+def counted(path, data):
+    saves.append(path.name)
+    if saves.count("state.pt") == {number}:
+        if {written}:
+            save(path, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(path, data)
+state.replace_file = counted
+t.train(t.job(Path({table!r}), Path({out!r}), save_every_s=0.0))
 """
 
 
-def test_killed_in_the_middle_of_saving_and_resumed(table: Path, tmp_path: Path) -> None:
+# A state is saved after each of the 7 steps of an epoch: the tenth is in the middle of the second one.
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(10, True), pytest.param(10, False, marks=pytest.mark.slow), pytest.param(14, False, marks=pytest.mark.slow)],
+)
+def test_killed_at_any_moment_and_resumed(table: Path, tmp_path: Path, whole: Path, number: int, written: bool) -> None:
     out = tmp_path / "killed"
     paths = [*sys.path, str(Path(__file__).parent)]
-    code = _CHILD.format(paths=paths, table=str(table), out=str(out))
+    code = _CHILD.format(paths=paths, table=str(table), out=str(out), number=number, written=written)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     resumed = train(job(table, out), resume=True)
-    assert resumed.read_bytes() == train(job(table, tmp_path / "whole")).read_bytes()
+    assert resumed.read_bytes() == (whole / "best.safetensors").read_bytes()
+    assert (out / "history.csv").read_text() == (whole / "history.csv").read_text()
+    assert (out / "curves.png").stat().st_size > 5000
+
+
+def test_one_training_at_a_time_in_a_folder(table: Path, tmp_path: Path) -> None:
+    short = Recipe(phases=(TWO_PHASES.phases[0],), batch=16)
+
+    def second(run: Run) -> None:
+        with pytest.raises(TrainingError, match="another process trains"):
+            train(job(table, tmp_path / "run", short), resume=True)
+
+    train(job(table, tmp_path / "run", short), after_epoch=second)
+
+
+def recipe_of(loss: losses.LossSpec, **phase: object) -> Recipe:
+    only = Phase(name="all", **{"epochs": 3, "rates": {"head": 3e-3, "trunk": 1e-3}, "loss": loss, **phase})  # type: ignore[arg-type]
+    return Recipe(phases=(only,), batch=32)
+
+
+@pytest.mark.parametrize(
+    ("loss", "phase"),
+    [
+        (losses.L1(), {}),
+        (losses.MseTails(), {"optimiser": "sgd", "rates": {"head": 3e-2, "trunk": 1e-2}, "clip": 1.0}),
+        (losses.Spearman(), {}),
+        (losses.Sodeep(l1=0.1), {}),
+        (losses.Classes(count=3), {}),
+        (losses.Mse(), {"optimiser": "lbfgs", "rates": {"head": 1.0}, "epochs": 6, "weight_decay": 1e-4}),
+    ],
+    ids=["l1", "tails-sgd", "spearman", "sodeep", "classes", "lbfgs"],
+)
+def test_every_loss_and_optimiser_learns(
+    table: Path, tmp_path: Path, loss: losses.LossSpec, phase: dict[str, object]
+) -> None:
+    runs: list[Run] = []
+    best = train(job(table, tmp_path / "run", recipe_of(loss, **phase)), after_epoch=runs.append)
+    history = runs[-1].history
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert runs[-1].best > 0.5
+    loaded = weights.load("resnet-s", str(best))
+    if isinstance(loss, losses.Classes):
+        # Two cuts at the thirds of the training scores; the score lies between the first cut and 1.
+        assert len(loaded.model.cuts) == 2
+        score, probabilities, _ = loaded.model(torch.zeros(1, 3, 16, 16))
+        assert probabilities.sum().item() == pytest.approx(1)
+        assert loaded.model.cuts[0] <= score.item() <= 1
+
+
+def test_two_targets_train_two_heads(tmp_path: Path, table: Path) -> None:
+    import dataclasses
+
+    data = open_data(f"folder:{table}")
+    both = dataclasses.replace(
+        data,
+        targets=("short_term", "long_term"),
+        # Every third picture lacks the second score.
+        records=tuple(
+            dataclasses.replace(
+                r, targets={"short_term": r.score, **({} if i % 3 == 0 else {"long_term": 1 - r.score})}
+            )
+            for i, r in enumerate(data.records)
+        ),
+    )
+    made = job(table, tmp_path / "run", recipe_of(losses.Mse(), epochs=4))
+    made.sets, made.targets = [both], ("short_term", "long_term")
+    loaded = weights.load("resnet-s", str(train(made)))
+    assert loaded.model.targets == ("short_term", "long_term")
+    assert [name for name, _ in loaded.model.outputs] == ["score", "score_long_term", "embedding"]
+    dark, bright = (loaded.model(torch.full((1, 3, 16, 16), v)) for v in (-1.5, 1.5))
+    assert (dark[0] - bright[0]) * (dark[1] - bright[1]) < 0  # the one rises where the other falls
+    made.targets, made.out = ("decay",), tmp_path / "other"
+    with pytest.raises(DataError, match="no training record has a score of target 'decay'"):
+        train(made)
+
+
+def test_devices_that_are_not_there(table: Path, tmp_path: Path) -> None:
+    made = job(table, tmp_path / "run", recipe_of(losses.Mse()))
+    made.devices = Devices("gpu", 9)
+    with pytest.raises(TrainingError, match="9 GPUs were asked for"):
+        train(made)
+    with pytest.raises(TrainingError, match=r"fp16 autocast needs a GPU.*bf16"):
+        open_fabric(Devices("cpu"), "fp16")
 
 
 def test_runs_are_not_mixed_up(table: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ contract."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def to_tensor(picture: Picture, preprocess: Preprocess) -> Tensor:
 
 class PictureCache:
     """Decoded pictures with their short side reduced to ``short_side`` pixels (never enlarged), least recently used
-    out first.
+    out first. Thread-safe.
 
     Args:
         limit_bytes: pictures are kept up to this many bytes; the rest is decoded again each time.
@@ -53,19 +54,23 @@ class PictureCache:
         self.limit_bytes = limit_bytes
         self._kept: OrderedDict[Path, Picture] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def __call__(self, path: Path) -> Picture:
         """The reduced picture, RGB uint8 ``[h, w, 3]``. Raises PictureError."""
-        kept = self._kept.get(path)
-        if kept is not None:
-            self._kept.move_to_end(path)
-            return kept
+        with self._lock:
+            kept = self._kept.get(path)
+            if kept is not None:
+                self._kept.move_to_end(path)
+                return kept
         picture = reduced(read_picture(path), self.short_side)
-        self._kept[path] = picture
-        self._bytes += picture.nbytes
-        while self._bytes > self.limit_bytes and self._kept:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
+        with self._lock:
+            if path not in self._kept:
+                self._kept[path] = picture
+                self._bytes += picture.nbytes
+            while self._bytes > self.limit_bytes and self._kept:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= dropped.nbytes
         return picture
 
 

@@ -44,7 +44,7 @@ def predictions(target: Path, records: Sequence[Record], model: str | None = Non
     for note in loaded.notes:
         status(note)
     with progress("scoring", len(records)) as bar:
-        return ValidationFeed(records, loaded.preprocess).predict(loaded.model, progress=bar)
+        return ValidationFeed(records, loaded.preprocess).predict(loaded.model, progress=bar)[:, 0]
 
 
 def _of_bundle(folder: Path, records: Sequence[Record]) -> NDArray[np.float64]:

@@ -3,7 +3,12 @@ sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,85 +18,227 @@ from torch import Tensor
 from memedge.console import Progress
 from memedge_engines.manifest import Preprocess
 
+from ..checkpoint import ScoreScale
 from ..data.pictures import PictureCache, fitted, normalise, read_picture
 from ..data.records import DataSet, Record
+from ..errors import DataError
 from ..models import input_size
 from ..models.frame import FrameModel
 from .augment import colored, region
+from .losses import ScoreStatistics
 from .recipe import Recipe
 
 
-def training_scores(sets: Sequence[DataSet]) -> tuple[list[Record], NDArray[np.float32]]:
+@dataclass(frozen=True)
+class Material:
+    """Training records and what is learnt of them.
+
+    Attributes:
+        targets: float32 ``[N, T]``, nan where a record has no such score, all sets on the first one's scale.
+        extra: further numbers, float32 ``[N]`` each, nan where a record has none.
+        scales: of each set, for the checkpoint.
+    """
+
+    records: list[Record]
+    targets: NDArray[np.float32]
+    extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    scales: tuple[ScoreScale, ...] = ()
+
+    def statistics(self) -> ScoreStatistics:
+        """Of the targets: what losses and heads start from."""
+        first = self.targets[np.isfinite(self.targets[:, 0]), 0].astype(np.float64)
+        cuts = {k: tuple(float(v) for v in np.quantile(first, np.arange(1, k) / k)) for k in range(2, 9)}
+        means = tuple(float(v) for v in np.nanmean(self.targets.astype(np.float64), axis=0))
+        return ScoreStatistics(float(first.mean()), float(first.std()), cuts, means)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One batch: pictures float32 ``[N,3,h,w]``, targets ``[N,T]``, further numbers ``[N]``."""
+
+    pictures: Tensor
+    targets: Tensor
+    extra: Mapping[str, Tensor]
+
+
+def training_scores(
+    sets: Sequence[DataSet], targets: Sequence[str] = (), how: Literal["moments", "minmax"] = "moments"
+) -> Material:
     """Training records of all sets and their targets, on the first set's scale.
 
-    A further set's scores y become ``m + (y - m_d) * s / s_d`` with each set's training mean m and deviation s,
-    clipped to 0..1.
+    A further set's scores y become ``m + (y - m_d) * s / s_d`` with each set's training mean m and deviation s
+    (``moments``), or are stretched from its range to the first one's (``minmax``); both are clipped to 0..1.
+
+    Raises:
+        DataError: no training record has a score of a target.
     """
+    wanted = tuple(targets) or sets[0].targets[:1]
     records: list[Record] = []
-    targets: list[NDArray[np.float64]] = []
-    mean = spread = 0.0
-    for number, data in enumerate(sets):
+    columns: list[NDArray[np.float64]] = []
+    scales: list[ScoreScale] = []
+    reference: dict[str, ScoreScale] = {}
+    for data in sets:
         part = data.split("train")
-        scores = np.array([record.score for record in part])
-        if number == 0:
-            mean, spread = float(scores.mean()), float(scores.std())
-        elif scores.std() > 0:
-            scores = (mean + (scores - scores.mean()) * spread / scores.std()).clip(0, 1)
+        found = np.full((len(part), len(wanted)), np.nan)
+        for column, target in enumerate(wanted):
+            scores = np.array([_value(record, target) for record in part])
+            known = scores[np.isfinite(scores)]
+            if not len(known):
+                continue
+            scale = ScoreScale(
+                data=data.name,
+                target=target,
+                mean=float(known.mean()),
+                deviation=float(known.std()),
+                low=float(known.min()),
+                high=float(known.max()),
+            )
+            scales.append(scale)
+            found[:, column] = _rescaled(scores, scale, reference.setdefault(target, scale), how)
         records += part
-        targets.append(scores)
-    return records, np.concatenate(targets).astype(np.float32)
+        columns.append(found)
+    values = np.concatenate(columns).astype(np.float32)
+    for column, target in enumerate(wanted):
+        if not np.isfinite(values[:, column]).any():
+            there = sorted({name for data in sets for name in data.targets})
+            raise DataError(f"no training record has a score of target '{target}'; the sets have {', '.join(there)}")
+    names = sorted({name for record in records for name in record.extra})
+    extra = {name: np.array([r.extra.get(name, np.nan) for r in records], np.float32) for name in names}
+    return Material(records, values, extra, tuple(scales))
+
+
+def _value(record: Record, target: str) -> float:
+    score = record.value(target)
+    return float("nan") if score is None else score
+
+
+def _rescaled(
+    scores: NDArray[np.float64], own: ScoreScale, first: ScoreScale, how: Literal["moments", "minmax"]
+) -> NDArray[np.float64]:
+    if own is first:
+        return scores
+    if how == "minmax":
+        width = own.high - own.low
+        moved = first.low + (scores - own.low) * ((first.high - first.low) / width if width > 0 else 1.0)
+    elif own.deviation > 0:
+        moved = first.mean + (scores - own.mean) * first.deviation / own.deviation
+    else:
+        moved = scores
+    clipped: NDArray[np.float64] = moved.clip(0, 1)
+    return clipped
 
 
 class TrainingFeed:
-    """Augmented batches of one training set; the order and all random choices of an epoch depend on (seed, epoch)
-    alone."""
+    """Augmented batches of one training set, prepared a few steps ahead by threads.
+
+    The order of an epoch depends on (seed, epoch), the random choices of a step on (seed, epoch, step) alone.
+
+    Args:
+        part: (number, count) of this process: each takes its share of every batch.
+        ahead: batches that are prepared before they are asked for.
+    """
 
     def __init__(
-        self, records: Sequence[Record], scores: NDArray[np.float32], contract: Preprocess, recipe: Recipe, seed: int
+        self,
+        material: Material,
+        contract: Preprocess,
+        recipe: Recipe,
+        seed: int,
+        *,
+        part: tuple[int, int] = (0, 1),
+        ahead: int = 2,
     ) -> None:
-        self.records = records
-        self.scores = scores
+        self.material = material
         self.contract = contract
         self.recipe = recipe
         self.seed = seed
+        self._part = part
+        self._ahead = max(1, ahead)
         # Half as large again as the tensor, so that a region of half the area still has a pixel for each of its own.
         self._pictures = PictureCache(3 * max(input_size(contract)) // 2)
 
     def __len__(self) -> int:
-        return max(len(self.records) // self.recipe.batch, 1)
+        return max(len(self.material.records) // self.recipe.batch, 1)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of float32 ``[N,3,h,w]`` and scores ``[N,1]``. What does not fill a batch is left out of this
-        epoch."""
-        rng = np.random.default_rng([self.seed, number])
-        order = rng.permutation(len(self.records))
+    def order(self, epoch: int) -> NDArray[np.intp]:
+        """Which records an epoch shows, in order: each once, or drawn equally often from the recipe's score bins."""
+        rng = np.random.default_rng([self.seed, epoch])
+        count = len(self.material.records)
+        bins = self.recipe.balance
+        if not bins:
+            return rng.permutation(count)
+        first = self.material.targets[:, 0]
+        known = np.flatnonzero(np.isfinite(first))
+        edges = np.linspace(float(first[known].min()), float(first[known].max()), bins + 1)[1:-1]
+        place = np.digitize(first[known], edges)
+        weight = 1.0 / np.bincount(place, minlength=bins)[place]
+        return known[rng.choice(len(known), count, p=weight / weight.sum())]
+
+    def epoch(self, number: int, first_step: int = 0, *, whole: bool = False) -> Iterator[tuple[int, Sample]]:
+        """(step, batch) of an epoch from ``first_step`` on. What does not fill a batch is left out of this epoch.
+
+        ``whole``: one step with every record, as L-BFGS wants it.
+        """
+        order = self.order(number)
+        size = len(order) if whole else self.recipe.batch
+        steps = 1 if whole else len(self)
+        waiting: deque[tuple[int, Future[Sample]]] = deque()
+        with ThreadPoolExecutor(min(self._ahead, os.cpu_count() or 1), "memedge-feed") as pool:
+            for step in range(first_step, steps):
+                chosen = order[step * size : (step + 1) * size][self._part[0] :: self._part[1]]
+                waiting.append((step, pool.submit(self._sample, chosen, [self.seed, number, step, self._part[0]])))
+                if len(waiting) > self._ahead:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+
+    def _sample(self, chosen: NDArray[np.intp], seed: Sequence[int]) -> Sample:
+        rng = np.random.default_rng(seed)
         how = self.recipe.augmentation
-        for step in range(len(self)):
-            chosen = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
-            pictures = [region(self._pictures(self.records[i].path), self.contract, how, rng) for i in chosen]
-            tensor = colored(np.stack(pictures), self.contract, how, rng)
-            yield tensor, torch.from_numpy(self.scores[chosen])[:, None]
+        records = [self.material.records[i] for i in chosen]
+        pictures = [region(self._picture(record, rng), self.contract, how, rng) for record in records]
+        tensor = colored(np.stack(pictures), self.contract, how, rng)
+        extra = {name: torch.from_numpy(values[chosen]) for name, values in self.material.extra.items()}
+        return Sample(tensor, torch.from_numpy(self.material.targets[chosen]), extra)
+
+    def _picture(self, record: Record, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return self._pictures(record.path)
 
 
 class ValidationFeed:
-    """Pictures preprocessed by the contract, as it is at run time; kept as bytes where they fit in ``limit_bytes``."""
+    """Pictures preprocessed by the contract, as it is at run time; kept as bytes where they fit in ``limit_bytes``.
 
-    def __init__(self, records: Sequence[Record], contract: Preprocess, limit_bytes: int = 1 << 30) -> None:
+    Attributes:
+        targets: float64 ``[N, T]``, nan where a record has no such score.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        contract: Preprocess,
+        targets: Sequence[str] = ("short_term",),
+        limit_bytes: int = 1 << 30,
+    ) -> None:
         self.records = records
-        self.scores = np.array([record.score for record in records])
+        self.targets = np.array([[_value(record, target) for target in targets] for record in records])
         self.contract = contract
         height, width = input_size(contract)
         self._keeps = len(records) * height * width * 3 <= limit_bytes
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def predict(self, network: FrameModel, batch: int = 64, progress: Progress | None = None) -> NDArray[np.float64]:
-        """The network's scores, clipped to 0..1, float64 ``[N]``; leaves the network in evaluation mode."""
+        """The network's scores, clipped to 0..1, float64 ``[N, T]``; leaves the network in evaluation mode."""
         network.eval()
+        device = next(network.parameters()).device
+        count = len(network.targets)
         found = []
         with torch.inference_mode():
             for begin in range(0, len(self.records), batch):
-                tensor = normalise(self._batch(begin, batch), self.contract)
-                found.append(network(tensor.contiguous(memory_format=torch.channels_last))[0][:, 0].double().numpy())
+                tensor = normalise(self._batch(begin, batch), self.contract).to(device)
+                scores = network(tensor.contiguous(memory_format=torch.channels_last))[:count]
+                found.append(torch.cat(scores, 1).double().cpu().numpy())
                 if progress is not None:
                     progress.advance(len(tensor))
         return np.concatenate(found).clip(0, 1)

@@ -1,18 +1,18 @@
 """The training loop: phases of a recipe, best checkpoint by validation Spearman, resumable after a kill.
 
-A run is a folder: ``best.safetensors`` (weights and what they are), ``state.pt`` (everything needed to go on) and
-``history.csv``. Each file is replaced in one step at the end of an epoch, and all randomness of an epoch follows from
-the seed and the epoch's number or from the saved random state, so a run that was killed and resumed gives the same
-bytes.
+A run is a folder: ``best.safetensors`` (weights and what they are), ``state.pt`` (everything needed to go on),
+``history.csv`` and ``curves.png``. Each file is replaced in one step, the state every few minutes and after each epoch.
+What is random in a step follows from (seed, epoch, step, process) alone, so a run that was killed at any moment and
+resumed gives the same bytes.
+
+Devices, mixed precision and several GPUs are Lightning Fabric's. Why not Accelerate: Fabric takes an explicit number of
+devices and a precision without a configuration file of its own, and brings no client of a model hub.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import json
-import pickle
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,23 +21,30 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor
 
 from memedge.console import progress, status
 from memedge_engines.manifest import Preprocess, Quantiles, Training
 
 from .. import models, weights
-from ..checkpoint import CheckpointInfo, replace_file, save
+from ..checkpoint import CheckpointInfo, save
 from ..data.records import DataSet, split_hash
 from ..errors import TrainingError
 from ..eval.metrics import Result, evaluate, quantiles
 from ..models.frame import FrameModel
+from . import losses, state
+from .devices import Devices, open_fabric
 from .feed import TrainingFeed, ValidationFeed, training_scores
+from .losses import Batch, Classes, ScoreStatistics
+from .optimise import blend, prepare, set_modes, set_rates
 from .recipe import Phase, Recipe
+from .state import BEST, STATE, Run
 
-STATE, BEST, HISTORY = "state.pt", "best.safetensors", "history.csv"
 # Fewer pictures than this give no percentiles worth the name.
 _FEWEST_FOR_QUANTILES = 50
+SAVE_EVERY_S = 300.0
+# Drawing takes a third of a second: epochs of small sets are shorter.
+_DRAW_EVERY_S = 20.0
 
 
 @dataclass
@@ -49,6 +56,9 @@ class Job:
         preprocess: the preset; none takes the model's own.
         width: multiplies the channels.
         notes: how to do it again, for the card.
+        targets: which scores of the sets are learnt; empty: the first set's first one.
+        devices: where it runs.
+        save_every_s: seconds between two saved states within an epoch.
     """
 
     model: str
@@ -60,18 +70,50 @@ class Job:
     preprocess: Preprocess | None = None
     width: float = 1.0
     notes: str = ""
+    targets: tuple[str, ...] = ()
+    devices: Devices = field(default_factory=Devices)
+    save_every_s: float = SAVE_EVERY_S
 
 
 @dataclass
-class Run:
-    """Where a run stands; ``epoch`` counts finished epochs of phase number ``phase``."""
+class _Session:
+    """What the phases of one job share."""
 
-    phase: int = 0
-    epoch: int = 0
-    total: int = 0
-    best: float = float("-inf")
-    since_best: int = 0
-    history: list[dict[str, float | int | str]] = field(default_factory=list)
+    job: Job
+    fabric: Any
+    network: FrameModel
+    average: FrameModel | None
+    feed: TrainingFeed
+    validation: ValidationFeed
+    statistics: ScoreStatistics
+    start: CheckpointInfo | None
+    contract: Preprocess
+    identity: str
+    run: Run
+    drawn_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def judged(self) -> FrameModel:
+        """The weights that are validated and kept."""
+        return self.network if self.average is None else self.average
+
+    def save(self, optimiser: torch.optim.Optimizer) -> None:
+        """Save where the run stands."""
+        if not self.fabric.is_global_zero:
+            return
+        parts = {
+            "model": self.network.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        state.save_state(self.job.out / STATE, self.identity, self.run, parts)
+
+    def draw(self) -> None:
+        """Draw the learning curves."""
+        title = f"{self.job.model} on {', '.join(data.name for data in self.job.sets)}"
+        state.draw_curves(self.job.out, self.run, title)
+        self.drawn_at = time.monotonic()
 
 
 def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] | None = None) -> Path:
@@ -82,185 +124,228 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
         after_epoch: called when an epoch has been saved.
 
     Raises:
-        TrainingError: another run lies there, the run there is of another job, or the loss is not finite.
+        TrainingError: another run lies there or is under way there, the run there is of another job, a device is not
+            there, or the loss is not finite.
         DataError, PictureError, WeightsError: see the modules.
     """
-    state_file = job.out / STATE
-    if not resume and (state_file.exists() or (job.out / BEST).exists()):
+    if not resume and ((job.out / STATE).exists() or (job.out / BEST).exists()):
         raise TrainingError(f"a run lies in '{job.out}' already", fix="--resume to go on with it, or another --out")
-    entry = models.entry(job.model)
-    contract = job.preprocess or entry.preprocess
-    records, scores = training_scores(job.sets)
-    held_out = [record for data in job.sets for record in data.split("val")]
-    feed = TrainingFeed(records, scores, contract, job.recipe, job.seed)
-    validation = ValidationFeed(held_out, contract)
-    network, start = _start(job, entry, float(scores.mean()))
-    average = copy.deepcopy(network) if job.recipe.average else None
-    identity = _identity(job, contract)
-    run = Run()
-    saved = _read_state(state_file, identity) if resume and state_file.exists() else None
-    if saved is not None:
-        run = Run(**json.loads(saved["run"]))
-        network.load_state_dict(saved["model"])
-        if average is not None:
-            average.load_state_dict(saved["average"])
-        torch.set_rng_state(saved["rng"])
-        status(f"resumed '{job.out}' after {run.total} epochs")
-    else:
-        torch.manual_seed(job.seed)
+    fabric = open_fabric(job.devices, job.recipe.precision)
+    if not fabric.is_global_zero:
+        return _train(job, fabric, resume, None)
+    with state.locked(job.out):
+        return _train(job, fabric, resume, after_epoch)
+
+
+def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], None] | None) -> Path:
+    session, saved = _open(job, fabric, resume)
+    run = session.run
     while run.phase < len(job.recipe.phases):
         phase = job.recipe.phases[run.phase]
-        optimiser = prepare(network, phase)
-        if saved is not None and run.epoch:
+        optimiser = prepare(session.network, phase)
+        loss = losses.build(phase.loss, session.statistics)
+        if saved and (run.epoch or run.step):
             optimiser.load_state_dict(saved["optimiser"])
-        saved = None
+            fabric.strategy.precision.load_state_dict(saved["precision"])
+        saved = {}
+        wrapped, driver = fabric.setup(session.network, optimiser)
         while run.epoch < phase.epochs and not (phase.patience and run.since_best >= phase.patience):
             started = time.monotonic()
-            loss = _epoch(network, average, optimiser, feed, job.recipe, run)
-            judged = network if average is None else average
-            predicted = validation.predict(judged)
-            result = evaluate(predicted, validation.scores)
-            run.epoch += 1
-            run.total += 1
-            spearman = result.spearman if result.spearman is not None else 0.0
-            better = spearman > run.best
-            run.since_best = 0 if better else run.since_best + 1
-            run.best = max(run.best, spearman)
-            run.history.append(
-                {"epoch": run.total, "phase": phase.name, "loss": round(loss, 6), "val_spearman": round(spearman, 4),
-                 "val_mse": round(result.mse, 6), "best": int(better)}
-            )  # fmt: skip
-            if better:
-                save(job.out / BEST, judged.state_dict(), _info(job, start, contract, run, result, predicted))
-            _save_state(state_file, identity, run, network, average, optimiser)
-            replace_file(job.out / HISTORY, _history(run).encode())
-            status(
-                f"epoch {run.total} ({phase.name} {run.epoch}/{phase.epochs}): loss {loss:.5f}, "
-                f"val Spearman {spearman:.3f}{' (best)' if better else ''}, {time.monotonic() - started:.0f} s"
-            )
+            _epoch(session, wrapped, driver, loss, phase)
+            _finish_epoch(session, driver, phase, time.monotonic() - started)
             if after_epoch is not None:
                 after_epoch(run)
         run.phase, run.epoch, run.since_best = run.phase + 1, 0, 0
-    status(f"best validation Spearman {run.best:.3f}; weights in '{job.out / BEST}'")
+    if fabric.is_global_zero:
+        session.draw()
+        status(f"best validation Spearman {run.best:.3f}; weights in '{job.out / BEST}', curves in '{job.out}'")
     return job.out / BEST
 
 
-def prepare(network: FrameModel, phase: Phase) -> torch.optim.Optimizer:
-    """Freeze what the phase does not train and make its optimiser."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        fitting = [prefix for prefix in phase.rates if name == prefix or name.startswith(prefix + ".")]
-        parameter.requires_grad_(bool(fitting))
-        parameter.grad = None
-        if fitting:
-            groups.setdefault(phase.rates[max(fitting, key=len)], []).append(parameter)
-    if not groups:
-        raise TrainingError(f"phase '{phase.name}' trains nothing: no parameter is named like {', '.join(phase.rates)}")
-    listed: list[dict[str, Any]] = [{"params": found, "lr": rate, "peak": rate} for rate, found in groups.items()]
-    if phase.optimiser == "sgd":
-        return torch.optim.SGD(listed, momentum=phase.momentum, weight_decay=phase.weight_decay)
-    made = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
-    return made(listed, weight_decay=phase.weight_decay)
+def _open(job: Job, fabric: Any, resume: bool) -> tuple[_Session, dict[str, Any]]:
+    entry = models.entry(job.model)
+    contract = job.preprocess or entry.preprocess
+    targets = job.targets or job.sets[0].targets[:1]
+    material = training_scores(job.sets, targets, job.recipe.normalise)
+    feed = TrainingFeed(material, contract, job.recipe, job.seed, part=(fabric.global_rank, fabric.world_size))
+    validation = ValidationFeed([r for data in job.sets for r in data.split("val")], contract, targets)
+    statistics = material.statistics()
+    network, start = _start(job, entry, targets, statistics)
+    network = network.to(fabric.device)
+    average = copy.deepcopy(network) if job.recipe.average else None
+    what = [job.model, job.width, job.seed, list(targets), fabric.world_size, split_hash(job.sets)]
+    same = state.identity(*what, msgspec.to_builtins(contract), msgspec.to_builtins(job.recipe), init=job.init)
+    run = Run()
+    saved: dict[str, Any] = {}
+    if resume and (job.out / STATE).exists():
+        run, saved = state.read_state(job.out / STATE, same)
+        network.load_state_dict(saved["model"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
+        status(f"resumed '{job.out}' after {run.total} epochs{f' and {run.step} steps' if run.step else ''}")
+    session = _Session(job, fabric, network, average, feed, validation, statistics, start, contract, same, run)
+    return session, saved
 
 
-def set_modes(network: FrameModel, phase: Phase) -> None:
-    """Training mode, except for batch-norms that the phase wants in evaluation mode."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            mode = phase.batch_norm if module.weight.requires_grad else phase.frozen_batch_norm
-            module.train(mode == "train")
-
-
-def _start(job: Job, entry: models.ModelEntry, mean: float) -> tuple[FrameModel, CheckpointInfo | None]:
-    """The network before the first epoch: initial weights where there are some, and a head that gives the mean
-    score."""
-    network = weights.build(entry, seed=job.seed, width=job.width)
+def _start(
+    job: Job, entry: models.ModelEntry, targets: Sequence[str], statistics: ScoreStatistics
+) -> tuple[FrameModel, CheckpointInfo | None]:
+    """The network before the first epoch: initial weights where there are some, and heads that give the mean score."""
+    kinds = {phase.loss for phase in job.recipe.phases if isinstance(phase.loss, Classes)}
+    cuts = {losses.class_cuts(kind, statistics) for kind in kinds}
+    if len(cuts) > 1 or (cuts and not all(isinstance(phase.loss, Classes) for phase in job.recipe.phases)):
+        raise TrainingError("a recipe trains classes in all of its phases, with the same cuts, or in none")
+    network = weights.build(entry, seed=job.seed, width=job.width, targets=targets, cuts=next(iter(cuts), ()))
     has_head, info = False, None
     if job.init is not None:
         has_head, notes, info = weights.initial(entry, network, job.init)
         for note in notes:
             status(note)
-    if not has_head:
+    if not has_head and not network.cuts:
         with torch.no_grad():
-            network.linear.weight.mul_(0.1)
-            network.linear.bias.fill_(mean)
+            for layer, mean in zip(network.linears, statistics.means, strict=True):
+                layer.weight.mul_(0.1)
+                layer.bias.fill_(mean)
     return network.to(memory_format=torch.channels_last), info  # type: ignore[call-overload]
 
 
-def _epoch(
-    network: FrameModel,
-    average: FrameModel | None,
-    optimiser: torch.optim.Optimizer,
-    feed: TrainingFeed,
-    recipe: Recipe,
-    run: Run,
-) -> float:
-    phase = recipe.phases[run.phase]
-    set_modes(network, phase)
-    total, steps = 0.0, len(feed)
+def _epoch(session: _Session, wrapped: Any, driver: Any, loss: losses.Loss, phase: Phase) -> None:
+    """The steps of one epoch that are not done yet."""
+    run, feed, recipe, fabric = session.run, session.feed, session.job.recipe, session.fabric
+    set_modes(session.network, phase)
+    whole = phase.optimiser == "lbfgs"
+    steps = 1 if whole else len(feed)
+    saved_at = time.monotonic()
+    part = run.epoch / (phase.epochs - 1) if phase.epochs > 1 else 0.0
     with progress(f"epoch {run.total + 1}", steps) as bar:
-        for step, (pictures, scores) in enumerate(feed.epoch(run.total)):
-            factor = phase.schedule.at(run.epoch + step / steps, phase.epochs)
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                predicted = network(pictures.contiguous(memory_format=torch.channels_last))[0]
-            loss = nn.functional.mse_loss(predicted.float(), scores)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            value = loss.item()
+        bar.advance(run.step)
+        for step, sample in feed.epoch(run.total, run.step, whole=whole):
+            torch.manual_seed(_step_seed(session.job.seed, run.total, step, fabric.global_rank))
+            set_rates(driver.optimizer, phase, run.epoch + step / steps)
+            pictures = fabric.to_device(sample.pictures.contiguous(memory_format=torch.channels_last))
+            extra = {name: fabric.to_device(values) for name, values in sample.extra.items()}
+            batch = Batch(fabric.to_device(sample.targets), extra, part=part, epoch=run.epoch)
+            value = _step(session, wrapped, driver, phase, _Compute(session, wrapped, loss, pictures, batch))
             if not value < float("inf"):
-                raise TrainingError(f"loss {value} in epoch {run.total + 1}", fix="lower rates; the last epoch is kept")
-            total += value
-            if average is not None:
+                raise TrainingError(f"loss {value} in epoch {run.total + 1}", fix="lower rates; the last state is kept")
+            run.loss += value
+            run.step = step + 1
+            if session.average is not None:
                 # A young average would remember the start: its decay grows with the number of steps.
                 done = run.total * steps + step + 1
-                _blend(average, network, min(recipe.average, done / (done + 10)))
-            bar.advance(1, f"loss {total / (step + 1):.5f}")
-    return total / steps
+                blend(session.average, session.network, min(recipe.average, done / (done + 10)))
+            bar.advance(1, f"loss {run.loss / run.step:.5f}")
+            if time.monotonic() - saved_at > session.job.save_every_s and run.step < steps:
+                session.save(driver.optimizer)
+                saved_at = time.monotonic()
 
 
-@torch.no_grad()
-def _blend(average: FrameModel, network: FrameModel, decay: float) -> None:
-    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)
+@dataclass(frozen=True)
+class _Compute:
+    """The loss of one batch, as often as it is asked for."""
+
+    session: _Session
+    wrapped: Any
+    loss: losses.Loss
+    pictures: Tensor
+    batch: Batch
+
+    def __call__(self) -> Tensor:
+        return self.loss(self.session.network.for_loss(self.wrapped(self.pictures)), self.batch)
 
 
-def _info(
-    job: Job, start: CheckpointInfo | None, contract: Preprocess, run: Run, result: Result, predicted: Any
-) -> CheckpointInfo:
+def _step(session: _Session, wrapped: Any, driver: Any, phase: Phase, compute: Callable[[], Tensor]) -> float:
+    """One step of the optimiser; the loss before it. L-BFGS asks for the loss several times."""
+    last: list[float] = []
+
+    def closure() -> Tensor:
+        driver.zero_grad(set_to_none=True)
+        found = compute()
+        if phase.optimiser == "lbfgs" and phase.weight_decay:
+            moving = [p for p in session.network.parameters() if p.requires_grad]
+            found = found + 0.5 * phase.weight_decay * torch.stack([(p**2).sum() for p in moving]).sum()
+        session.fabric.backward(found)
+        if phase.clip:
+            session.fabric.clip_gradients(wrapped, driver, max_norm=phase.clip, error_if_nonfinite=False)
+        last.append(float(found.detach()))
+        return found
+
+    if phase.optimiser == "lbfgs":
+        driver.step(closure)
+    else:
+        closure()
+        if last[0] < float("inf"):
+            driver.step()
+    return last[0]
+
+
+def _finish_epoch(session: _Session, driver: Any, phase: Phase, seconds: float) -> None:
+    """Validate, write what is to be kept, and count the epoch."""
+    run, job = session.run, session.job
+    session.fabric.barrier()
+    predicted = session.validation.predict(session.judged)
+    # The first target decides; sets without any validation score of it cannot get here.
+    result = evaluate(predicted[:, 0], session.validation.targets[:, 0])
+    loss = run.loss / max(run.step, 1)
+    run.epoch, run.total, run.step, run.loss = run.epoch + 1, run.total + 1, 0, 0.0
+    spearman = result.spearman if result.spearman is not None else 0.0
+    better = spearman > run.best
+    run.since_best = 0 if better else run.since_best + 1
+    run.best = max(run.best, spearman)
+    run.history.append(
+        {"epoch": run.total, "phase": phase.name, "loss": round(loss, 6), "val_spearman": round(spearman, 4),
+         "val_mse": round(result.mse, 6), "best": int(better)}
+    )  # fmt: skip
+    if session.fabric.is_global_zero:
+        if better:
+            save(job.out / BEST, session.judged.state_dict(), _info(session, result, predicted))
+        session.save(driver.optimizer)
+        state.write_history(job.out, run)
+        if time.monotonic() - session.drawn_at > _DRAW_EVERY_S:
+            session.draw()
+        status(
+            f"epoch {run.total} ({phase.name} {run.epoch}/{phase.epochs}): loss {loss:.5f}, "
+            f"val Spearman {spearman:.3f}{' (best)' if better else ''}, {seconds:.0f} s"
+        )
+
+
+def _info(session: _Session, result: Result, predicted: Any) -> CheckpointInfo:
     """What the checkpoint of this epoch says of itself; what its start weights say of themselves is part of it."""
+    job, start, run = session.job, session.start, session.run
     sets = ", ".join(data.name for data in job.sets)
     chosen = f"Epoch {run.total} gave the best validation Spearman of the run, {run.best:.3f}."
-    reference = None
+    unit = f"{job.sets[0].unit}s"
+    reference: dict[str, Quantiles] = {}
     if len(predicted) >= _FEWEST_FOR_QUANTILES:
-        reference = Quantiles(dataset=f"{sets} val ({len(predicted)} pictures)", values=quantiles(predicted))
+        reference = {
+            target: Quantiles(dataset=f"{sets} val ({len(predicted)} {unit})", values=quantiles(predicted[:, column]))
+            for column, target in enumerate(session.network.targets)
+        }
     return CheckpointInfo(
         model=job.model,
-        preprocess=contract,
+        preprocess=session.contract,
         training=Training(
             status="trained",
             datasets=(
-                *(f"{data.title or data.name} [{len(data.split('train'))} train pictures]" for data in job.sets),
+                *(f"{data.title or data.name} [{len(data.split('train'))} train {unit}]" for data in job.sets),
                 *(f"before that: {name}" for name in (start.training.datasets if start else ())),
             ),
-            held_out=f"{sets} val ({result.count} pictures; the epoch was chosen on it)",
+            held_out=f"{sets} val ({result.count} {unit}; the epoch was chosen on it)",
             spearman=result.spearman,
             spearman_interval=result.spearman_interval,
             notes="\n".join(part for part in (start.training.notes if start else "", job.notes, chosen) if part),
         ),
         width=job.width,
-        quantiles=reference,
+        targets=session.network.targets,
+        cuts=session.network.cuts,
+        quantiles=reference.pop(session.network.targets[0], None),
+        more_quantiles=reference,
         licence="; ".join(
             part for part in (*(data.licence for data in job.sets), start.licence if start else "") if part
         ),
         data=tuple(data.name for data in job.sets),
         split_sha256=split_hash(job.sets),
+        score_scales=session.feed.material.scales,
         recipe=msgspec.to_builtins(job.recipe),
         seed=job.seed,
         epoch=run.total,
@@ -268,57 +353,7 @@ def _info(
     )
 
 
-def _identity(job: Job, contract: Preprocess) -> str:
-    """What must be the same for a run to be resumed. Start weights count by their bytes."""
-    import hashlib
-
-    init = job.init
-    if init is not None and Path(init).is_file():
-        init = hashlib.sha256(Path(init).read_bytes()).hexdigest()
-    what = [job.model, job.width, job.seed, init, split_hash(job.sets), msgspec.to_builtins(contract)]
-    return json.dumps([*what, msgspec.to_builtins(job.recipe)], sort_keys=True)
-
-
-def _save_state(
-    path: Path,
-    identity: str,
-    run: Run,
-    network: FrameModel,
-    average: FrameModel | None,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "identity": identity,
-            "run": json.dumps(run.__dict__),
-            "model": network.state_dict(),
-            "average": average.state_dict() if average is not None else {},
-            "optimiser": optimiser.state_dict(),
-            "rng": torch.get_rng_state(),
-        },
-        buffer,
-    )
-    replace_file(path, buffer.getvalue())
-
-
-def _read_state(path: Path, identity: str) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        same = state["identity"] == identity
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"cannot resume: '{path}' is damaged: {str(error).splitlines()[0]}") from None
-    if not same:
-        raise TrainingError(
-            f"cannot resume: the run in '{path.parent}' has another model, data, recipe, seed or start weights",
-            fix="give the same arguments, or another --out",
-        )
-    return state
-
-
-def _history(run: Run) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(run.history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run.history)
-    return text.getvalue()
+def _step_seed(*numbers: int) -> int:
+    """A seed of 63 bits for one step of one process."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

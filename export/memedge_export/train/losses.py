@@ -140,11 +140,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class ScoreStatistics:
-    """Of the training scores: mean, deviation, and the cuts between K classes of equal size by K."""
+    """Of the training scores: mean and deviation of the first target and the cuts between its K classes of equal size,
+    by K; the mean of each target."""
 
     mean: float
     deviation: float
     cuts: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    means: tuple[float, ...] = ()
 
 
 Loss = Callable[[Mapping[str, Tensor], Batch], Tensor]
@@ -272,6 +274,10 @@ def _amnet(spec: AmNet) -> Loss:
 def _decay(spec: Decay) -> Loss:
     def loss(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         score, slope = outputs["score"][:, 0], outputs["alpha"][:, 0]
+        if "alpha" not in batch.extra:
+            raise TrainingError(
+                "loss 'decay' needs slopes of decay (alpha); the data set has none", fix="memento10k:DIR"
+            )
         true_slope = batch.extra["alpha"]
         true_score = batch.targets[:, 0] + true_slope * (spec.lag - spec.label_lag)
         lags = torch.linspace(0, spec.lag, 100, device=score.device) - spec.lag

@@ -1,0 +1,52 @@
+"""Where a training runs, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import TrainingError
+
+_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Devices:
+    """``kind``: ``auto`` (GPUs where there are some), ``cpu`` or ``gpu``. ``count``: devices, or processes on a CPU."""
+
+    kind: str = "auto"
+    count: int = 1
+
+
+def open_fabric(devices: Devices, precision: str) -> Any:
+    """A launched Fabric: with several devices, one process for each.
+
+    Raises:
+        TrainingError: no such device, or a precision that it lacks.
+    """
+    if devices.kind not in ("auto", "cpu", "gpu") or devices.count < 1:
+        raise TrainingError(f"devices {devices.kind} x {devices.count}; expected auto, cpu or gpu, and at least 1")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind = ("gpu" if there else "cpu") if devices.kind == "auto" else devices.kind
+    if kind == "gpu" and devices.count > there:
+        raise TrainingError(f"{devices.count} GPUs were asked for; torch {torch.__version__} sees {there}")
+    if kind == "cpu" and precision == "fp16":
+        raise TrainingError("fp16 autocast needs a GPU; a CPU takes bf16 or fp32", fix="--set precision=bf16")
+    from lightning_fabric import Fabric
+
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about devices that were not asked for
+        fabric = Fabric(
+            accelerator="cuda" if kind == "gpu" else "cpu",
+            devices=devices.count,
+            strategy="ddp" if devices.count > 1 else "auto",
+            precision=_PRECISION[precision],  # type: ignore[arg-type]
+        )
+        fabric.launch()
+    return fabric

@@ -1,0 +1,61 @@
+"""What a phase does to a network: which parameters move, by which optimiser, and in which modes layers run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import TrainingError
+from .recipe import Phase
+
+
+def prepare(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
+    """Freeze what the phase does not train and make its optimiser. Raises TrainingError when nothing is left."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        fitting = [prefix for prefix in phase.rates if name == prefix or name.startswith(prefix + ".")]
+        parameter.requires_grad_(bool(fitting))
+        parameter.grad = None
+        if fitting:
+            groups.setdefault(phase.rates[max(fitting, key=len)], []).append(parameter)
+    if not groups:
+        raise TrainingError(f"phase '{phase.name}' trains nothing: no parameter is named like {', '.join(phase.rates)}")
+    listed: list[dict[str, Any]] = [{"params": found, "lr": rate, "peak": rate} for rate, found in groups.items()]
+    if phase.optimiser == "sgd":
+        return torch.optim.SGD(listed, momentum=phase.momentum, weight_decay=phase.weight_decay)
+    if phase.optimiser == "lbfgs":
+        if len(groups) > 1:
+            raise TrainingError(f"phase '{phase.name}': L-BFGS takes one rate; found {sorted(groups)}")
+        ((rate, parameters),) = groups.items()
+        return torch.optim.LBFGS(parameters, lr=rate, max_iter=1, line_search_fn="strong_wolfe")
+    made = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
+    return made(listed, weight_decay=phase.weight_decay)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, phase: Phase, epoch: float) -> None:
+    """Rates of all groups when ``epoch`` epochs of the phase are done; L-BFGS searches its own."""
+    factor = phase.schedule.at(epoch, phase.epochs)
+    for group in optimiser.param_groups:
+        if "peak" in group:
+            group["lr"] = group["peak"] * factor
+
+
+def set_modes(network: nn.Module, phase: Phase) -> None:
+    """Training mode, except for batch-norms that the phase wants in evaluation mode."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            mode = phase.batch_norm if module.weight.requires_grad else phase.frozen_batch_norm
+            module.train(mode == "train")
+
+
+@torch.no_grad()
+def blend(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move ``average`` towards ``network``: what is not floating point is copied."""
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
