@@ -149,9 +149,18 @@ def _rgb(frame: Frame) -> list[NDArray[np.int64]]:
         y, cb, cr = split_planes(planes, frame.format, frame.width)
         luma = y.astype(np.int64)
         blue, red = (_upsampled(c.astype(np.int64), frame) - 16 * 128 for c in (cb, cr))
-    luma = k.luma * (16 * luma - k.offset)
-    sums = (luma + k.red_cr * red, luma + k.green_cb * blue + k.green_cr * red, luma + k.blue_cb * blue)
-    return [np.clip((total + (1 << 20)) >> 21, 0, 255) for total in sums]
+    base = (k.luma * (luma << 23) >> 32) + k.base
+    terms = (
+        _product(k.red_cr, red),
+        _product(k.green_cb, blue) + _product(k.green_cr, red),
+        _product(k.blue_cb, blue),
+    )
+    return [np.clip((base + term) >> 21, 0, 255) for term in terms]
+
+
+def _product(gain: int, chroma: NDArray[np.int64] | np.int64) -> NDArray[np.int64]:
+    """A gain times chroma in sixteenths around zero, cut off to 21 fraction bits."""
+    return np.asarray(gain * (chroma << 20) >> 32)
 
 
 def _upsampled(chroma: NDArray[np.int64], frame: Frame) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ ORDERS: tuple[str, ...] = ("rgb", "bgr", "gray")
 class ColorFields(ctypes.Structure):
     """``me_color``."""
 
-    _fields_ = [(name, ctypes.c_int32) for name in ("offset", "luma", "red_cr", "green_cb", "green_cr", "blue_cb")]
+    _fields_ = [(name, ctypes.c_int32) for name in ("base", "luma", "red_cr", "green_cb", "green_cr", "blue_cb")]
 
 
 class AxisFields(ctypes.Structure):
@@ -77,4 +77,4 @@ def describe(job: Job, frame: Frame, contract: Preprocess, planes: Sequence[tupl
     job.sub_x, job.sub_y, job.half_x, job.half_y = chroma_steps(frame)
     job.order = ORDERS.index(contract.color)
     color = color_table(frame.matrix, frame.color_range)
-    job.color = ColorFields(color.offset, color.luma, color.red_cr, color.green_cb, color.green_cr, color.blue_cb)
+    job.color = ColorFields(color.base, color.luma, color.red_cr, color.green_cb, color.green_cr, color.blue_cb)

@@ -1,6 +1,7 @@
 /* Pixel arithmetic shared by the CPU fast path (host.cpp) and the CUDA kernel (preprocess.cu): integers only, so that two
  * loop nests give the same bytes. Two rules make it exact:
- *   - colour: chroma is interpolated in sixteenths of a level, gains have ME_GAIN_BITS fraction bits, one rounding to 8 bit;
+ *   - colour: chroma is interpolated in sixteenths of a level; of each gain times its sample 21 fraction bits are kept, and
+ *     their sum is rounded to 8 bit once: the bytes of exact arithmetic but for one sample in a million;
  *   - resize: weights have ME_WEIGHT_BITS fraction bits and add up to exactly 1; first down (to ME_BETWEEN_BITS fraction
  *     bits), then across, one rounding each.
  * Tables and gains are made by preprocess/tables.py. Order of work: chroma upsample, matrix, clamp, 8 bit, (grey), resize in
@@ -22,17 +23,20 @@ typedef int me_i32;
 typedef unsigned int me_u32;
 typedef unsigned long long me_u64;
 
-#define ME_GAIN_BITS 17
+#define ME_LUMA_BITS 30
+#define ME_CHROMA_BITS 29
+#define ME_SUM_BITS 21
 #define ME_WEIGHT_BITS 14
 #define ME_BETWEEN_BITS 7
-#define ME_CHROMA_ONE 16 /* chroma and luma enter the matrix in sixteenths of a level */
+#define ME_CHROMA_ONE 16 /* chroma enters the matrix in sixteenths of a level */
 
 enum me_format { ME_RGB24, ME_BGR24, ME_GRAY8, ME_NV12, ME_I420, ME_YUV422P, ME_YUV444P, ME_YUYV422 };
 enum me_order { ME_ORDER_RGB, ME_ORDER_BGR, ME_ORDER_GRAY };
 
-/* Gains with ME_GAIN_BITS fraction bits; offset in sixteenths of a level. */
+/* Gains: of luma with ME_LUMA_BITS, of chroma with ME_CHROMA_BITS fraction bits. `base`, with ME_SUM_BITS: what is added to
+ * every sum, black's offset and the half for rounding. */
 typedef struct {
-    me_i32 offset, luma, red_cr, green_cb, green_cr, blue_cb;
+    me_i32 base, luma, red_cr, green_cb, green_cr, blue_cb;
 } me_color;
 
 /* One axis of the resize, of the results that the crop keeps: result i is the sum over t of
@@ -74,36 +78,24 @@ ME_FN me_i32 me_chroma(me_i32 a, me_i32 b, me_i32 c, me_i32 d, me_i32 across, me
 
 ME_FN me_u8 me_byte(me_i32 level) { return (me_u8)(level < 0 ? 0 : level > 255 ? 255 : level); }
 
-ME_FN me_u8 me_clamp(me_i32 sum) { return me_byte((sum + (1 << (ME_GAIN_BITS + 3))) >> (ME_GAIN_BITS + 4)); }
+/* The upper half of a product. */
+ME_FN me_i32 me_high(me_i32 a, me_i32 b) { return (me_i32)(((long long)a * b) >> 32); }
 
-/* A matrix with its constants folded: what a channel adds to gains times y (a level) and cb, cr (sixteenths, 0..4080);
- * half a level is in it, for the rounding. */
-typedef struct {
-    me_i32 luma, red_cr, green_cb, green_cr, blue_cb, red, green, blue;
-} me_matrix;
-
-ME_FN me_matrix me_fold(const me_color *k) {
-    const me_i32 zero = (1 << (ME_GAIN_BITS + 3)) - k->luma * k->offset, half = 128 * ME_CHROMA_ONE;
-    const me_matrix m = {
-        k->luma * ME_CHROMA_ONE, k->red_cr, k->green_cb, k->green_cr, k->blue_cb,
-        zero - half * k->red_cr, zero - half * (k->green_cb + k->green_cr), zero - half * k->blue_cb,
-    };
-    return m;
+/* Rounded levels, not yet clamped to 0..255. y: level 0..255; cb, cr: sixteenths of a level, 0..4080. Samples are shifted to
+ * the top of 32 bits, chroma around zero, so that each product with its gain has ME_SUM_BITS above the lower half. (With
+ * 16-bit samples x and a gain of 65536 * a + b, that is a * x + (b * x >> 16): how 16-bit vector units compute it.) */
+ME_FN void me_levels(const me_color *k, me_i32 y, me_i32 cb, me_i32 cr, me_i32 *r, me_i32 *g, me_i32 *b) {
+    const me_i32 luma = me_high(k->luma, y << 23) + k->base;
+    cb = (me_i32)((me_u32)cb << 20 ^ 0x80000000u);
+    cr = (me_i32)((me_u32)cr << 20 ^ 0x80000000u);
+    *r = (luma + me_high(k->red_cr, cr)) >> ME_SUM_BITS;
+    *g = (luma + me_high(k->green_cb, cb) + me_high(k->green_cr, cr)) >> ME_SUM_BITS;
+    *b = (luma + me_high(k->blue_cb, cb)) >> ME_SUM_BITS;
 }
 
-/* Rounded levels, not yet clamped to 0..255. */
-ME_FN void me_levels(const me_matrix *m, me_i32 y, me_i32 cb, me_i32 cr, me_i32 *r, me_i32 *g, me_i32 *b) {
-    const me_i32 luma = m->luma * y;
-    *r = (luma + m->red + m->red_cr * cr) >> (ME_GAIN_BITS + 4);
-    *g = (luma + m->green + m->green_cb * cb + m->green_cr * cr) >> (ME_GAIN_BITS + 4);
-    *b = (luma + m->blue + m->blue_cb * cb) >> (ME_GAIN_BITS + 4);
-}
-
-/* y: level 0..255; cb, cr: sixteenths of a level, 0..4080. */
 ME_FN void me_rgb(const me_color *k, me_i32 y, me_i32 cb, me_i32 cr, me_u8 *r, me_u8 *g, me_u8 *b) {
-    const me_matrix m = me_fold(k);
     me_i32 red, green, blue;
-    me_levels(&m, y, cb, cr, &red, &green, &blue);
+    me_levels(k, y, cb, cr, &red, &green, &blue);
     *r = me_byte(red);
     *g = me_byte(green);
     *b = me_byte(blue);

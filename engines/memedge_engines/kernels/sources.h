@@ -12,7 +12,7 @@ struct me_source {
     me_i32 format, width, chroma_w, chroma_h;
     me_i32 sub_y, half_x, half_y;
     bool words[3]; /* rows of the plane begin at multiples of four bytes */
-    me_matrix matrix;
+    me_color color;
 };
 
 ME_FN me_source me_source_of(const me_job *job) {
@@ -29,7 +29,7 @@ ME_FN me_source me_source_of(const me_job *job) {
     s.sub_y = job->sub_y;
     s.half_x = job->half_x;
     s.half_y = job->half_y;
-    s.matrix = me_fold(&job->color);
+    s.color = job->color;
     return s;
 }
 
@@ -160,7 +160,7 @@ ME_FN void me_yuv(const me_source &s, int row, int col, me_u32 *out) {
     me_i32 r[4], g[4], b[4];
     ME_UNROLL
     for (int i = 0; i < 4; i++)
-        me_levels(&s.matrix, (me_i32)(y >> (8 * i) & 255), (me_i32)(c[i] & 0xffff), (me_i32)(c[i] >> 16), &r[i], &g[i],
+        me_levels(&s.color, (me_i32)(y >> (8 * i) & 255), (me_i32)(c[i] & 0xffff), (me_i32)(c[i] >> 16), &r[i], &g[i],
                   &b[i]);
     me_words<CHANNELS>(r, g, b, out);
 }
@@ -195,7 +195,7 @@ ME_FN void me_luma(const me_source &s, int row, int col, me_u32 *out) {
     me_i32 r[4], g, b;
     ME_UNROLL
     for (int i = 0; i < 4; i++)
-        me_levels(&s.matrix, (me_i32)(y >> (8 * i) & 255), 128 * ME_CHROMA_ONE, 128 * ME_CHROMA_ONE, &r[i], &g, &b);
+        me_levels(&s.color, (me_i32)(y >> (8 * i) & 255), 128 * ME_CHROMA_ONE, 128 * ME_CHROMA_ONE, &r[i], &g, &b);
     out[0] = me_pack(r[0], r[1], r[2], r[3]);
 }
 

@@ -19,10 +19,11 @@ from .color import gains, siting_offset, subsampling
 from .geometry import Geometry
 from .tensor import level_tables
 
-GAIN_BITS = 17
+LUMA_BITS = 30
+CHROMA_BITS = 29
+SUM_BITS = 21
 WEIGHT_BITS = 14
 BETWEEN_BITS = 7
-CHROMA_ONE = 16
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class AxisTable:
 
 @dataclass(frozen=True)
 class ColorTable:
-    """Integer gains of a matrix and range, in the order of ``me_color``; ``offset`` in sixteenths of a level."""
+    """Integer gains of a matrix and range, in the order of ``me_color``."""
 
-    offset: int
+    base: int
     luma: int
     red_cr: int
     green_cb: int
@@ -108,12 +109,16 @@ def axes(shape: Geometry, filter_name: str) -> tuple[AxisTable, AxisTable]:
 
 @lru_cache(maxsize=16)
 def color_table(matrix: ColorMatrix, color_range: ColorRange) -> ColorTable:
-    """The integer gains of a matrix and range."""
+    """The integer gains of a matrix and range.
+
+    ``base`` has one unit more than half a level: products are cut off, not rounded, and what they lose must not take an
+    exact half with it.
+    """
     exact = gains(matrix, color_range)
-    one = float(1 << GAIN_BITS)
+    one = float(1 << CHROMA_BITS)
     return ColorTable(
-        offset=round(exact.offset * CHROMA_ONE),
-        luma=round(exact.luma * one),
+        base=(1 << (SUM_BITS - 1)) + 1 - round(exact.luma * exact.offset * (1 << SUM_BITS)),
+        luma=round(exact.luma * (1 << LUMA_BITS)),
         red_cr=round(exact.red_cr * one),
         green_cb=round(exact.green_cb * one),
         green_cr=round(exact.green_cr * one),

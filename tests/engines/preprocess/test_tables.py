@@ -7,9 +7,17 @@ import pytest
 
 from memedge_engines.frame import ColorMatrix, ColorRange
 from memedge_engines.manifest import Crop, InputStorage, Preprocess, Resize
-from memedge_engines.preprocess.color import gains
+from memedge_engines.preprocess.color import ROUNDING, gains
 from memedge_engines.preprocess.reference import bilinear_taps, triangle_taps
-from memedge_engines.preprocess.tables import GAIN_BITS, WEIGHT_BITS, axis_table, color_table, value_table
+from memedge_engines.preprocess.tables import (
+    CHROMA_BITS,
+    LUMA_BITS,
+    SUM_BITS,
+    WEIGHT_BITS,
+    axis_table,
+    color_table,
+    value_table,
+)
 
 SIZES = [(1080, 256), (1920, 455), (100, 256), (7, 3), (1, 5), (5, 1), (3, 4), (8192, 80), (64, 64)]
 
@@ -45,11 +53,39 @@ def test_a_crop_is_a_part_of_the_whole_table():
 @pytest.mark.parametrize("matrix", list(ColorMatrix))
 def test_gains(matrix, color_range):
     fixed, exact = color_table(matrix, color_range), gains(matrix, color_range)
-    for name in ("luma", "red_cr", "green_cb", "green_cr", "blue_cb"):
-        assert getattr(fixed, name) / (1 << GAIN_BITS) == pytest.approx(getattr(exact, name), abs=2**-18)
+    assert fixed.luma / (1 << LUMA_BITS) == pytest.approx(exact.luma, abs=2**-31)
+    for name in ("red_cr", "green_cb", "green_cr", "blue_cb"):
+        assert getattr(fixed, name) / (1 << CHROMA_BITS) == pytest.approx(getattr(exact, name), abs=2**-30)
+        # 16-bit vector units take the gain in two parts.
+        assert -(1 << 15) <= (getattr(fixed, name) + (1 << 15)) >> 16 < 1 << 15
+    assert (fixed.base - 1) / (1 << SUM_BITS) == pytest.approx(0.5 - exact.luma * exact.offset, abs=2**-22)
     # The largest sums fit 32 bits.
-    most = fixed.luma * (16 * 255) + max(fixed.red_cr, fixed.blue_cb) * 2048
-    assert most + (1 << (GAIN_BITS + 3)) < 1 << 31
+    assert 255 * exact.luma + 128 * max(exact.red_cr, exact.blue_cb) + 1 < 1 << (31 - SUM_BITS)
+
+
+@pytest.mark.parametrize("color_range", list(ColorRange))
+@pytest.mark.parametrize("matrix", list(ColorMatrix))
+def test_levels_are_those_of_exact_arithmetic(matrix, color_range):
+    """Every red there is, and random greens: at most one sample in 100,000 differs, by one level."""
+    fixed, exact = color_table(matrix, color_range), gains(matrix, color_range)
+    y, cr = np.meshgrid(np.arange(256), np.arange(-2048, 2033), indexing="ij")
+    cb = np.random.default_rng(3).integers(-2048, 2033, y.shape)
+
+    def level(*terms: tuple[int, np.ndarray]) -> np.ndarray:
+        total = fixed.base + (fixed.luma * (y << 23) >> 32)
+        total += sum(gain * (chroma << 20) >> 32 for gain, chroma in terms)
+        assert np.abs(total).max() < 1 << 31
+        return np.clip(total >> SUM_BITS, 0, 255)
+
+    luma = exact.luma * (y - exact.offset)
+    for found, value in (
+        (level((fixed.red_cr, cr)), luma + exact.red_cr * cr / 16),
+        (level((fixed.blue_cb, cr)), luma + exact.blue_cb * cr / 16),
+        (level((fixed.green_cb, cb), (fixed.green_cr, cr)), luma + exact.green_cb * cb / 16 + exact.green_cr * cr / 16),
+    ):
+        difference = np.abs(found - np.floor(np.clip(value, 0, 255) + ROUNDING))
+        assert difference.max() <= 1
+        assert np.count_nonzero(difference) <= y.size // 100_000
 
 
 def test_values_of_levels():
