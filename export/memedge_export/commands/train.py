@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,27 @@ def command(
     data: Annotated[
         list[str],
         typer.Option(
-            "--data", help="lnsim:DIR, folder:FILE.csv (may be repeated), or tiny32:DIR to pretrain the trunk."
+            "--data",
+            help="KIND:PATH of a data set (may be repeated; `memedge data` lists kinds), or tiny32:DIR to pretrain.",
         ),
     ],
     init: Annotated[
         str | None,
         typer.Option("--init", help="Weights to start from: a file (such as a pretrained trunk) or `imagenet`."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Name of a recipe, or a TOML file. Default: the model's published one."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One value of the recipe, such as phases.all.rates.head=1e-4.", metavar="KEY=VALUE"),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", help="Score to learn (short_term, long_term); may be repeated: a head each.", metavar="NAME"
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -41,20 +57,27 @@ def command(
         ),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads; 0: torch's own choice.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or gpu.")] = "auto",
+    devices: Annotated[int, typer.Option("--devices", help="GPUs, or processes on the CPU; one each.")] = 1,
 ) -> None:
-    """Train a model: two phases, best checkpoint by validation Spearman, resumable."""
+    """Train a model by its recipe: best checkpoint by validation Spearman, resumable after a kill at any moment."""
     if threads < 0 or seed < 0:
         raise UsageError(f"--threads {threads} --seed {seed}; expected 0 or more")
+    if device not in ("auto", "cpu", "gpu") or devices < 1:
+        raise UsageError(f"--device {device} --devices {devices}; expected auto, cpu or gpu, and 1 or more")
     from ..data.readers import PRETRAINING, parse
 
     kinds = [parse(spec)[0] for spec in data]
     if PRETRAINING in kinds and len(data) > 1:
         raise UsageError(f"--data {PRETRAINING} pretrains and stands alone; found {', '.join(data)}")
     from ..train import start
+    from ..train.devices import Devices
 
     folder = out or Path("runs") / model / f"{'-'.join(_names(data))}-seed{seed}"
     try:
         if kinds == [PRETRAINING]:
+            if recipe or overrides or targets:
+                raise UsageError("pretraining has no recipe: --recipe, --set and --target belong to scored data")
             path = start.pretraining(
                 model,
                 data[0],
@@ -73,16 +96,22 @@ def command(
                 data,
                 folder,
                 init=init,
+                recipe=recipe,
+                overrides=overrides or (),
+                targets=targets or (),
                 epochs=epochs,
                 batch=batch,
                 seed=seed,
                 resume=resume,
                 bf16=bf16,
                 threads=threads,
+                devices=Devices(device, devices),
             )
     except KeyboardInterrupt:
-        status(f"interrupted; the last whole epoch is kept in '{folder}': go on with --resume")
+        status(f"interrupted; what was saved last is kept in '{folder}': go on with --resume")
         raise
+    if kinds != [PRETRAINING]:
+        status(f"next: memedge export --model {model} --weights {shlex.quote(str(path))} --int8 --calib {data[0]}")
     print(path)
 
 

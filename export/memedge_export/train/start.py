@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .. import models, weights
 from ..checkpoint import CheckpointInfo
 from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
+from .devices import Devices
 from .loop import Job, train
 from .pretrain import TINY32_LICENCE, TINY32_TITLE
 from .recipes import recipe_for
@@ -27,36 +29,48 @@ def training(
     out: Path,
     *,
     init: str | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    targets: Sequence[str] = (),
     epochs: int | None = None,
     batch: int | None = None,
     seed: int = 1,
     resume: bool = False,
     bf16: bool | None = None,
     threads: int = 0,
+    devices: Devices | None = None,
 ) -> Path:
-    """Train on scored pictures; returns the path of the best checkpoint.
+    """Train on scored pictures or videos; returns the path of the best checkpoint.
+
+    Args:
+        recipe: name or TOML file of a recipe, none for the model's own; ``overrides``: ``key=value`` each.
+        targets: scores to learn, a head each; empty: the first data set's first one.
 
     Raises:
         UsageError: unknown model or data set, numbers that cannot be meant.
         DataError, WeightsError, TrainingError: see the modules.
     """
     models.entry(model)
-    recipe = recipe_for(model, epochs=epochs, batch=batch)
+    chosen = recipe_for(model, recipe=recipe, overrides=overrides, epochs=epochs, batch=batch)
     if bf16 is not None:
-        recipe = msgspec.structs.replace(recipe, precision="bf16" if bf16 else "fp32")
+        chosen = msgspec.structs.replace(chosen, precision="bf16" if bf16 else "fp32")
     _set_threads(threads)
     sets = [open_data(spec) for spec in data]
     for one in sets:
         one.split("val")
-        status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} pictures")
+        status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} {one.unit}s")
+    words = [f"--recipe {Path(recipe).name}"] if recipe is not None else []
+    words += [f"--set {shlex.quote(word)}" for word in overrides] + [f"--target {target}" for target in targets]
     job = Job(
         model,
         sets,
-        recipe,
+        chosen,
         out,
         seed=seed,
         init=init,
-        notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16)}`.",
+        notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16, words)}`.",
+        targets=tuple(targets),
+        devices=devices or Devices(),
     )
     return train(job, resume=resume)
 
@@ -131,6 +145,7 @@ def _command(
     batch: int | None,
     seed: int,
     bf16: bool | None,
+    more: Sequence[str] = (),
 ) -> str:
     """The command that does it again. Folders are written as DIR, files by their names: cards travel."""
     words = ["memedge train", f"--model {model}"]
@@ -142,4 +157,4 @@ def _command(
     words += [f"--{name} {value}" for name, value in (("epochs", epochs), ("batch", batch)) if value is not None]
     if bf16 is not None:
         words.append("--bf16" if bf16 else "--no-bf16")
-    return " ".join([*words, f"--seed {seed}"])
+    return " ".join([*words, *more, f"--seed {seed}"])
