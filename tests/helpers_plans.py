@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import memedge
+from fake_tensorrt import plan as fake_plan
+from memedge_engines.backends.base import Engine
+from memedge_engines.backends.onnxruntime import specs
 from memedge_engines.plans.machine import Machine
 from memedge_engines.plans.process import BuildProcess, BuildProgress
 
@@ -51,10 +55,10 @@ def graph(
     return bytes(helper.make_model(body, opset_imports=opset, ir_version=10).SerializeToString())
 
 
-def conv(shape: tuple[Any, ...] = ("batch", 3, 16, 16), dtype: Any = np.float32) -> bytes:
+def conv(shape: tuple[Any, ...] = ("batch", 3, 16, 16), dtype: Any = np.float32, channels: int = 4) -> bytes:
     """One 1x1 convolution; a weight of another dtype makes it ill-typed."""
     node = helper.make_node("Conv", ["frames", "w"], ["score"], name="stem")
-    return graph([node], 4, shape, w=np.ones((4, 3, 1, 1), dtype))
+    return graph([node], channels, shape, w=np.ones((channels, 3, 1, 1), dtype))
 
 
 def finish(process: BuildProcess, each: Callable[[BuildProgress], None] | None = None) -> list[BuildProgress]:
@@ -69,3 +73,27 @@ def finish(process: BuildProcess, each: Callable[[BuildProgress], None] | None =
                 each(event)
         time.sleep(0.01)
     return told + process.poll()
+
+
+class FakePlanEngine(Engine):
+    """A plan of the fake TensorRT on no device at all: its graph as it is written, in ONNX Runtime."""
+
+    def __init__(self, lowering: str, data: bytes) -> None:
+        model, told = fake_plan.unpack(data)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._skew = np.float32(told["skew"])
+        ends = specs(self._session.get_inputs(), "input"), specs(self._session.get_outputs(), "output")
+        super().__init__("tensorrt", lowering, *ends)
+
+    def _run(self, inputs: Any) -> Any:
+        names = [spec.name for spec in self.outputs]
+        found = self._session.run(names, dict(inputs))
+        return {name: value + self._skew for name, value in zip(names, found, strict=True)}
+
+
+def open_plan(node: Any, lowering: str, plan: Any) -> FakePlanEngine:
+    """As the TensorRT back end opens a plan; tests name this module as the back end's."""
+    return FakePlanEngine(lowering, plan.data)

@@ -90,9 +90,8 @@ def test_building_with_a_real_builder(capfd: pytest.CaptureFixture[str]) -> None
 
 def test_a_failed_build_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = make_frame_bundle(tmp_path / "bundle")
-    acts = {"refuse": ["build_serialized_network"], "says": {"build_serialized_network": "CUDA: out of memory"}}
-    monkeypatch.setenv("FAKE_TRT", json.dumps(acts))
+    monkeypatch.setenv("FAKE_TRT", json.dumps({"build": ["CUDA: out of memory"]}))
     with pytest.raises(PlanError, match=r"building failed: memory ran out: CUDA: out of memory.*--workspace") as caught:
-        building.build(tiny, machine=machine(), module="helpers_fake_trt")
+        building.build(tiny, machine=machine(), module="helpers_child_trt")
     assert caught.value.cause == "memory"
     assert caught.value.log

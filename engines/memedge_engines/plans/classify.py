@@ -72,7 +72,8 @@ _CAUSES: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     # Last: a builder without a driver says this beside whatever else went wrong.
     (
         Cause("driver", "the CUDA driver is missing or too old for this TensorRT", "memedge doctor"),
-        ("driver version is insufficient", "cuda initialization failure", "no cuda-capable device"),
+        ("driver version is insufficient", "cuda initialization failure", "no cuda-capable device",
+            "factory function returned nullptr"),
     ),
 )  # fmt: skip
 

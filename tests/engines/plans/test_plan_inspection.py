@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-import helpers_fake_trt as fake
-from memedge_engines.plans import inspection
+from fake_tensorrt import Faults, fake_tensorrt
+from helpers_plans import conv, machine
+from memedge_engines.plans import builder, inspection, library
+from memedge_engines.plans.profile import Profile
 from memedge_engines.plans.sidecar import Layers
 
 RECORDS = Path(__file__).parent / "inspector"
@@ -55,9 +57,8 @@ def test_one_layer(layer: dict[str, Any], kind: str) -> None:
 
 
 def test_a_plan_is_deserialised_for_it() -> None:
-    fake.reset()
-    assert inspection.inspect_plan(fake, None, b"plan") == Layers(total=1, int8=1)
-    for call in ("deserialize_cuda_engine", "create_engine_inspector"):
-        fake.reset(refuse=(call,))
-        assert inspection.inspect_plan(fake, None, b"plan") is None
-    fake.reset()
+    trt = fake_tensorrt("10.3")
+    plan = builder.build(conv(), "fp32", Profile(), machine(), trt=trt).plan
+    assert inspection.inspect_plan(trt, library.logger(trt), plan) == Layers(total=1, fp32=1)
+    trt.fake.faults = Faults(deserialize=("Error Code 1: Serialization",))
+    assert inspection.inspect_plan(trt, library.logger(trt), plan) is None

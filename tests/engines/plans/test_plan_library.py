@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import helpers_fake_trt as fake
+from fake_tensorrt import fake_tensorrt
 from helpers_plans import machine, rtx
 from memedge_engines import hardware
 from memedge_engines.errors import BackendUnavailable, DriverMissing, PlanError
@@ -92,6 +92,7 @@ def test_supported_versions(monkeypatch: pytest.MonkeyPatch, version: str) -> No
 
 
 def test_another_module_in_its_place() -> None:
+    fake = fake_tensorrt("11")
     with library.use(fake) as outer:
         assert library.tensorrt() is fake is outer
         other = types.SimpleNamespace(__name__="tensorrt_rtx")

@@ -39,7 +39,7 @@ def faked(
     monkeypatch: pytest.MonkeyPatch, bundle: Path, options: dict[str, Any] | None = None, **acts: Any
 ) -> BuildProcess:
     monkeypatch.setenv("FAKE_TRT", json.dumps(acts))
-    return BuildProcess(bundle, "fp32", machine=machine(), module="helpers_fake_trt", **(options or {}))
+    return BuildProcess(bundle, "fp32", machine=machine(), module="helpers_child_trt", **(options or {}))
 
 
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -88,8 +88,7 @@ def test_a_real_builder_in_a_child() -> None:
 
 
 def test_built_once_by_two_processes(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    acts = {"steps": 10, "pause_s": 0.05, "act": "print"}
-    with faked(monkeypatch, tiny, **acts) as one, faked(monkeypatch, tiny, **acts) as other:
+    with faked(monkeypatch, tiny, act="print") as one, faked(monkeypatch, tiny, act="print") as other:
         one.start()
         other.start()
         told = finish(one) + finish(other)
@@ -135,9 +134,9 @@ def test_a_child_that_hangs(
 
 
 def test_cancelled_in_the_middle(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with faked(monkeypatch, tiny, steps=1000, pause_s=0.02) as process:
+    with faked(monkeypatch, tiny, act="slow") as process:
         process.start()
-        finish(process, lambda event: process.cancel() if event.fraction > 0 else None)
+        finish(process, lambda event: process.cancel() if event.text == "Timing tactics" else None)
         with pytest.raises(BuildCancelled):
             process.result()
     process.cancel()
@@ -168,7 +167,7 @@ import sys, time
 from pathlib import Path
 from helpers_plans import machine
 from memedge_engines.plans.process import BuildProcess
-process = BuildProcess(sys.argv[1], "fp32", machine=machine(), module="helpers_fake_trt")
+process = BuildProcess(sys.argv[1], "fp32", machine=machine(), module="helpers_child_trt")
 process.start()
 while not process.poll():
     time.sleep(0.01)
