@@ -13,7 +13,7 @@ from helpers_bundle import edit_manifest, make_frame_bundle, make_fused_bundle
 from helpers_plans import DEFAULT, machine
 from memedge_engines.bundle import Bundle
 from memedge_engines.errors import BuildCancelled, BundleError, EngineError, PlanError, PlanMismatch, PlanMissing
-from memedge_engines.plans import assembly, proof, store
+from memedge_engines.plans import assembly, library, proof, store
 from memedge_engines.plans.messages import Finished, Request
 from memedge_engines.plans.profile import Profile
 from memedge_engines.plans.sidecar import SideCar
@@ -224,3 +224,28 @@ def test_cancelled_between_nodes(trt: Any, fused: Path) -> None:
     assert builds(trt) == 1
     with pytest.raises(PlanMissing):
         stored(fused, "fast", unproven=True)
+
+
+def test_proven_by_the_back_end_that_will_run_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way with nothing replaced but the library and the driver below it."""
+    from memedge_engines.cuda import opening
+    from memedge_engines.cuda.fake import FakeDriver
+
+    def opened(device: int = 0) -> FakeDriver:
+        driver.retain(device)
+        driver.bind()
+        return driver
+
+    driver = FakeDriver()
+    trt = fake_tensorrt("10.3", driver=driver)
+    monkeypatch.setattr(opening, "open_driver", opened)
+    monkeypatch.setattr(proof, "BACKEND", "memedge_engines.backends.tensorrt")
+    with library.use(trt):
+        assemble(trt, tiny)
+        assert trt.fake.executions >= 3
+        found = stored(tiny).golden
+        assert found is not None
+        assert found[0].largest < 1e-4
+        trt.fake.faults.skew = 0.2
+        with pytest.raises(PlanMismatch, match=r"short_term differs by 0\.2"):
+            assemble(trt, tiny, force=True)

@@ -11,8 +11,9 @@ import pytest
 from fake_tensorrt import fake_tensorrt
 from helpers_plans import machine, rtx
 from memedge_engines import hardware
-from memedge_engines.errors import BackendUnavailable, DriverMissing, PlanError
+from memedge_engines.errors import BackendUnavailable, DriverMissing, NoDevice, PlanError
 from memedge_engines.plans import library
+from memedge_engines.plans.machine import Machine
 from memedge_engines.plans.profile import Profile
 
 
@@ -129,6 +130,28 @@ def test_one_logger_for_the_process_and_bounded_lines() -> None:
     assert len(lines) == len(set(lines)) == library.MOST_LINES
     log.log(trt.ILogger.ERROR, "afterwards")
     assert lines[-1] != "error: afterwards"
+
+
+def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memedge_engines.cuda import opening
+    from memedge_engines.cuda.fake import FakeDriver
+
+    driver = FakeDriver()
+    monkeypatch.setattr(opening, "load_driver", lambda: driver)
+    monkeypatch.setattr(hardware, "gpus", lambda: (hardware.Gpu("by its file", "540.4.0"),))
+    monkeypatch.setattr(hardware, "jetpack", lambda: "R36 (release), REVISION: 4.3")
+    trt = fake_tensorrt("10.3")
+    here = Machine.here(trt)
+    (gpu, *_) = driver.devices()
+    assert (here.tensorrt, here.flavour) == (trt.__version__, "full")
+    assert (here.gpu, here.sm, here.multiprocessors) == (gpu.name, gpu.sm, gpu.multiprocessors)
+    assert (here.driver, here.l4t) == ("540.4.0", "R36 (release), REVISION: 4.3")
+    major, minor = map(int, here.cuda.split("."))
+    assert major * 1000 + minor * 10 == driver.version()
+    with library.use(trt):
+        assert Machine.here() == here
+    with pytest.raises(NoDevice, match=r"no GPU with index 7; there (is|are) \d"):
+        Machine.here(trt, 7)
 
 
 def test_what_a_plan_is_tied_to() -> None:
