@@ -14,10 +14,10 @@ import msgspec
 from common import Budget, finish, median, parser, say
 
 from memedge.bench.blocks import Measurer, Samples
-from memedge.bench.combinations import FixedScorer
 from memedge.bench.feeds import prepare
 from memedge.bench.report import Spread
 from memedge.loading import open_bundle
+from memedge.scorer import FixedScorer
 from memedge_engines.bundle import Bundle
 from memedge_engines.choice import Candidate
 

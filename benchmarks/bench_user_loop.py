@@ -18,9 +18,9 @@ from common import Budget, bundles, finish, interleaved, median, parser, say, tw
 from media import clip
 
 from memedge.bench.blocks import Measurer
-from memedge.bench.combinations import FixedScorer
 from memedge.bench.feeds import Looped, end
 from memedge.loop import Loop
+from memedge.scorer import FixedScorer
 from memedge.sources import open_source
 from memedge_engines import choice
 from memedge_engines.bundle import Bundle

@@ -30,6 +30,11 @@ def status(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+def say(message: str) -> None:
+    """A status line of memedge itself: ``memedge: message``."""
+    status(f"memedge: {message}")
+
+
 def print_error(error: BaseException) -> None:
     """``memedge: error: message`` on stderr, one line whatever the message holds."""
     print(f"memedge: error: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memedge_engines import choice
+from memedge_engines import choice, executors
 from memedge_engines.backends.base import EngineOptions
 from memedge_engines.bundle import Bundle
+from memedge_engines.choice import Candidate, Choice
 from memedge_engines.executor import Executor, Outputs
 from memedge_engines.frame import Frame
-from memedge_engines.host_executor import HostExecutor
 from memedge_engines.manifest import Manifest, Target
+from memedge_engines.replaceable import ReplaceableExecutor
 
 from .errors import EngineError, UsageError
 from .rolling import percentile
@@ -52,10 +53,12 @@ class Score:
 class Scorer:
     """A bundle opened on an engine. Thread-safe; a context manager. Made by :func:`memedge.load`.
 
+    Args:
+        tell: told, in one line each, what is worth knowing of how frames are run on a GPU.
+
     Attributes:
         bundle: the opened bundle (``.path``, ``.manifest``).
         engine, precision: what runs it; ``wanted_precision`` is what was asked for, maybe ``auto``.
-        executor: the executor behind it, for :func:`memedge.stream` and the loop.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Scorer:
         max_batch: int = 1,
         threads: int = 0,
         bf16: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         if max_batch < 1:
             raise UsageError(f"max_batch {max_batch}; expected at least 1")
@@ -75,10 +79,39 @@ class Scorer:
         self.wanted_precision = precision
         self.max_batch = max_batch
         self.options = EngineOptions(threads=threads, max_batch=max_batch, bf16=bf16)
-        self.choice = choice.first(bundle, engine, precision, self.options)
-        self.executor: Executor = HostExecutor(bundle, self.choice.engines, max_batch=max_batch)
+        made: list[Executor] = []
+        self.choice = choice.first(
+            bundle,
+            engine,
+            precision,
+            self.options,
+            lambda engines: made.append(executors.make(bundle, engines, max_batch, tell)),
+        )
+        self._start(made[0])
+
+    def _start(self, executor: Executor) -> None:
+        self._executor = ReplaceableExecutor(executor)
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def executor(self) -> Executor:
+        """The executor behind the scorer; what other scorers bring in :meth:`replace` takes its place in it."""
+        return self._executor
+
+    def replace(self, other: Scorer) -> None:
+        """Go on with the engine of another scorer of the same bundle, between two calls; streams stay open.
+
+        ``other`` must not be used any more. Callable from any thread.
+
+        Raises:
+            ExecutorError: another bundle's scorer; nothing has changed then.
+        """
+        with self._lock, other._lock:
+            if self._closed or other._closed:
+                raise EngineError("scorer was used after it was closed")
+            self._executor.replace(other._executor)
+            self.choice, other._closed = other.choice, True
 
     @property
     def engine(self) -> str:
@@ -187,6 +220,29 @@ class Scorer:
 
     def __repr__(self) -> str:
         return f"Scorer({self.manifest.name}, engine={self.engine}, precision={self.precision})"
+
+
+class FixedScorer(Scorer):
+    """A Scorer on exactly one candidate; nothing is picked or remembered.
+
+    Raises:
+        EngineError: the engine does not run this lowering, or the library refuses it.
+        BackendUnavailable: the engine cannot be used here.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        candidate: Candidate,
+        options: EngineOptions | None = None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.bundle = bundle
+        self.wanted_precision = candidate.precision
+        self.options = options or EngineOptions()
+        self.max_batch = self.options.max_batch
+        self.choice = Choice(candidate, choice.open_engines(bundle, candidate, self.options))
+        self._start(executors.make(bundle, self.choice.engines, self.max_batch, tell))
 
 
 def target_value(target: Target, values: Mapping[str, NDArray[Any]]) -> float:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from memedge_engines import choice
-from memedge_engines.backends.base import Engine
 
-from .console import status
+from .console import say, status
 from .errors import EngineError
-from .scorer import Scorer
+from .replacing import Replacements
+from .scorer import FixedScorer, Scorer
 
 START_AFTER_S = 3.0
 # Another engine must be this much faster before a run changes engines in mid-stream.
@@ -28,9 +28,15 @@ class Tuner:
     Args:
         scorers: label to scorer; those with one candidate, or whose engine was remembered, are left alone.
         start_after_s: seconds of scoring before the first timing.
+        busy: while it says so, something else is about to change engines: nothing is timed yet.
     """
 
-    def __init__(self, scorers: Mapping[str, Scorer], start_after_s: float = START_AFTER_S) -> None:
+    def __init__(
+        self,
+        scorers: Mapping[str, Scorer],
+        start_after_s: float = START_AFTER_S,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._scorers = {
             label: scorer
             for label, scorer in scorers.items()
@@ -40,8 +46,8 @@ class Tuner:
         self._first_s: float | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._ready: dict[str, tuple[str, dict[str, Engine]]] = {}
-        self._lock = threading.Lock()
+        self._busy = busy
+        self._ready = Replacements(scorers)
 
     def between(self, frames: int) -> None:
         """Called by the loop between frames: starts the timing when it is time, and swaps engines that are ready."""
@@ -50,14 +56,10 @@ class Tuner:
         now = time.monotonic()
         if self._first_s is None:
             self._first_s = now
-        if self._thread is None and now - self._first_s >= self._start_after_s:
+        if self._thread is None and now - self._first_s >= self._start_after_s and not self._busy():
             self._thread = threading.Thread(target=self._tune, name="memedge-tuner", daemon=True)
             self._thread.start()
-        with self._lock:
-            ready, self._ready = self._ready, {}
-        for label, (text, engines) in ready.items():
-            self._scorers[label].executor.swap(engines)
-            status(f"memedge: {label} goes on with {text}")
+        self._ready.take()
 
     def _tune(self) -> None:
         for label, scorer in self._scorers.items():
@@ -89,12 +91,11 @@ class Tuner:
         if not faster or self._stop.is_set():
             return
         try:
-            engines = choice.open_engines(scorer.bundle, best.candidate, scorer.options)
+            fresh = FixedScorer(scorer.bundle, best.candidate, scorer.options, say)
         except EngineError:
             return
         before = f" instead of {current.median_ms:.1f} ms on {current.candidate}" if current else ""
-        with self._lock:
-            self._ready[label] = (f"{best.candidate}: {best.median_ms:.1f} ms{before}", engines)
+        self._ready.offer(label, f"{best.candidate}: {best.median_ms:.1f} ms{before}", fresh)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait for the timing to end, if it has begun."""
@@ -106,11 +107,7 @@ class Tuner:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        with self._lock:
-            ready, self._ready = self._ready, {}
-        for _, engines in ready.values():
-            for engine in engines.values():
-                engine.close()
+        self._ready.close()
 
 
 def _candidates(scorer: Scorer) -> list[choice.Candidate]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import backends, cache, golden, hardware
 from .backends.base import Backend, Engine, EngineOptions
 from .bundle import Bundle
-from .errors import BackendUnavailable, EngineError, UnknownName
+from .errors import BackendUnavailable, EngineError, PlanMismatch, PlanMissing, UnknownName
 from .manifest import LOWERINGS, PRECISION_OF
 from .timing import Contestant, rounds
 
@@ -41,11 +41,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A candidate that could not be used, why, and what would mend it."""
+    """A candidate that could not be used, why, and what would mend it; ``plan``: building its plan would."""
 
     candidate: Candidate
     reason: str
     fix: str | None = None
+    plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,17 @@ def candidates(bundle: Bundle, engine: str = "auto", precision: str = "auto") ->
 
 
 def first(
-    bundle: Bundle, engine: str = "auto", precision: str = "auto", options: EngineOptions | None = None
+    bundle: Bundle,
+    engine: str = "auto",
+    precision: str = "auto",
+    options: EngineOptions | None = None,
+    accept: Callable[[Mapping[str, Engine]], object] | None = None,
 ) -> Choice:
     """Open the remembered or first usable candidate; nothing is timed and no other library is imported.
+
+    Args:
+        accept: given the opened engines; an EngineError of it makes the candidate an unusable one. It has closed the
+            engines then.
 
     Raises:
         EngineError: unknown names; the engine that was asked for cannot be used; or nothing can.
@@ -122,8 +131,10 @@ def first(
     for candidate in order:
         try:
             engines = open_engines(bundle, candidate, wanted)
+            if accept is not None:
+                accept(engines)
         except EngineError as error:
-            skipped.append(Skipped(candidate, bare(candidate, error), error.fix))
+            skipped.append(Skipped(candidate, bare(candidate, error), error.fix, _wants_plan(error)))
             errors.append(error)
             continue
         return Choice(candidate, engines, tuple(skipped), candidate == known)
@@ -268,8 +279,12 @@ def bare(candidate: Candidate, error: EngineError) -> str:
     return error.message.removeprefix(f"engine {candidate.backend}: ")
 
 
+def _wants_plan(error: EngineError) -> bool:
+    return isinstance(error, (PlanMissing, PlanMismatch))
+
+
 def _key(bundle: Bundle, precision: str, options: EngineOptions) -> dict[str, Any]:
-    return {
+    key: dict[str, Any] = {
         "bundle": bundle.hash,
         "device": hardware.device_key(),
         "precision": precision,
@@ -277,6 +292,12 @@ def _key(bundle: Bundle, precision: str, options: EngineOptions) -> dict[str, An
         "bf16": options.bf16,
         "libraries": library_versions(),
     }
+    if hardware.nvidia_driver():
+        from .plans import store
+
+        # A plan that was built since is a candidate that was never timed.
+        key["plans"] = sorted(path.name for path in store.stored(bundle))
+    return key
 
 
 def check_precision(precision: str) -> None:

@@ -30,6 +30,9 @@ class Device(Protocol):
     def check(self, frame: Frame) -> None:
         """Raise FrameError for a frame that this device cannot read."""
 
+    def close(self) -> None:
+        """Give back what the device and its makers hold; they are not used afterwards."""
+
 
 class HostDevice:
     """The CPU: reads host and page-locked memory."""
@@ -46,3 +49,6 @@ class HostDevice:
         """Raise FrameError for device memory."""
         if frame.memory is MemoryKind.DEVICE:
             raise FrameError("frame lies in device memory; this engine runs on the CPU and reads host memory")
+
+    def close(self) -> None:
+        """Nothing is held."""

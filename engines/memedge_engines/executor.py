@@ -15,9 +15,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .backends.base import Engine
 from .bundle import Bundle
-from .dataflow import Due
+from .dataflow import Due, StreamState
 from .frame import Frame
 
 
@@ -124,10 +123,17 @@ class Executor(ABC):
         """Close a stream and give its memory back."""
 
     @abstractmethod
-    def swap(self, engines: Mapping[str, Engine]) -> None:
-        """Put other engines in the place of all graph nodes, between frames; the old ones are closed.
+    def hand_over(self) -> dict[str, StreamState]:
+        """Finish what was submitted and give up all streams, for another executor of the bundle to take over."""
 
-        Windows of pictures stay; windows of node outputs are partial until filled anew.
+    @abstractmethod
+    def take_over(self, streams: Mapping[str, StreamState]) -> None:
+        """Go on with streams that another executor of the same bundle handed over.
+
+        Windows of pictures stay; windows of node outputs came from other engines and are partial until filled anew.
+
+        Raises:
+            ExecutorError: closed, or a stream of that name is open here.
         """
 
     @abstractmethod

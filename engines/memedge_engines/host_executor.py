@@ -18,9 +18,10 @@ from .bundle import Bundle
 from .dataflow import Due, NodeValue, StreamState, picture_key
 from .device import Device, HostDevice, PictureMaker
 from .errors import EngineError, ExecutorError
-from .executor import Executor, Outputs, Ticket
+from .executor import Outputs, Ticket
 from .frame import Frame
-from .manifest import InputStorage, Manifest, Node, NodeInput
+from .manifest import InputStorage, Node, NodeInput
+from .streams import StreamsExecutor
 
 T = TypeVar("T")
 
@@ -42,13 +43,13 @@ class _Job:
     infer_s: float = 0.0
 
 
-class HostExecutor(Executor):
+class HostExecutor(StreamsExecutor):
     """Executor over host memory.
 
     Args:
         bundle: the opened bundle.
         engines: graph node name to its opened engine; the executor closes them.
-        device: where pictures are made; the CPU by default.
+        device: where pictures are made, the CPU by default; the executor closes it.
         depth: submitted batches that may be under way at once.
         max_batch: largest batch given to an engine; frames of several streams share one.
     """
@@ -61,87 +62,20 @@ class HostExecutor(Executor):
         depth: int = 1,
         max_batch: int = 1,
     ) -> None:
-        self.bundle = bundle
-        self._manifest: Manifest = bundle.manifest
-        self._device: Device = device or HostDevice()
-        self._max_batch = max(1, max_batch)
-        self._streams: dict[str, StreamState] = {}
-        self._makers: dict[tuple[object, ...], PictureMaker] = {}
-        self._host = {n.name: extractors.find(n) for n in self._manifest.nodes if n.kind != "graph"}
-        self._engines: dict[str, Engine] = {}
-        self._take_engines(engines)
-        self._lock = threading.RLock()
-        self._slots = threading.BoundedSemaphore(max(1, depth))
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="memedge-executor")
-        self._closed = False
-
-    def _take_engines(self, engines: Mapping[str, Engine]) -> None:
+        super().__init__(bundle)
         graphs = [n.name for n in self._manifest.nodes if n.kind == "graph"]
         if set(engines) != set(graphs):
             raise ExecutorError(f"engines for nodes {sorted(engines)}; the bundle has graph nodes {sorted(graphs)}")
-        old = list(self._engines.values())
         self._engines = dict(engines)
-        kinds = sorted({e.name for e in engines.values()})
-        self.engine = "+".join(kinds)
+        self.engine = "+".join(sorted({e.name for e in engines.values()}))
         self.precision = "+".join(sorted({e.precision for e in engines.values()}))
         self.lowering = "+".join(sorted({e.lowering for e in engines.values()}))
-        for engine in old:
-            engine.close()
-
-    # Streams -----------------------------------------------------------------------------------------------------
-
-    def open_stream(self, stream: str, caller: Mapping[str, Any] | None = None, rates: Sequence[float] = ()) -> None:
-        """See :meth:`Executor.open_stream`."""
-        with self._lock:
-            self._check_open()
-            if stream in self._streams:
-                raise ExecutorError(f"stream '{stream}' is open already")
-            self._streams[stream] = StreamState(self._manifest, caller or {}, rates)
-
-    def set_caller(self, stream: str, caller: Mapping[str, Any]) -> None:
-        """See :meth:`Executor.set_caller`."""
-        state = self._stream(stream)
-        self._on_worker(lambda: state.set_caller(caller))
-
-    def wants(self, stream: str, pts_s: float, duration_s: float, index: int) -> bool:
-        """See :meth:`Executor.wants`."""
-        return not self.due(stream, pts_s, duration_s, index).empty
-
-    def due(self, stream: str, pts_s: float, duration_s: float, index: int) -> Due:
-        """See :meth:`Executor.due`."""
-        with self._lock:
-            return self._stream(stream).schedule.peek(pts_s, duration_s, index)
-
-    def reset(self, stream: str) -> None:
-        """See :meth:`Executor.reset`."""
-        state = self._stream(stream)
-        self._on_worker(state.reset)
-
-    def state(self, stream: str) -> bytes:
-        """See :meth:`Executor.state`."""
-        state = self._stream(stream)
-        return self._on_worker(lambda: state.save(self.bundle.hash))
-
-    def restore(self, stream: str, data: bytes) -> None:
-        """See :meth:`Executor.restore`."""
-        state = self._stream(stream)
-        self._on_worker(lambda: state.load(data, self.bundle.hash))
-
-    def close_stream(self, stream: str) -> None:
-        """See :meth:`Executor.close_stream`."""
-        with self._lock:
-            self._stream(stream)
-            del self._streams[stream]
-
-    def swap(self, engines: Mapping[str, Engine]) -> None:
-        """See :meth:`Executor.swap`."""
-
-        def change() -> None:
-            self._take_engines(engines)
-            for state in self._streams.values():
-                state.mark_partial()
-
-        self._on_worker(change)
+        self._device: Device = device or HostDevice()
+        self._max_batch = max(1, max_batch)
+        self._makers: dict[tuple[object, ...], PictureMaker] = {}
+        self._host = {n.name: extractors.find(n) for n in self._manifest.nodes if n.kind != "graph"}
+        self._slots = threading.BoundedSemaphore(max(1, depth))
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="memedge-executor")
 
     def close(self) -> None:
         """See :meth:`Executor.close`."""
@@ -152,20 +86,10 @@ class HostExecutor(Executor):
         self._worker.shutdown(wait=True)
         for engine in self._engines.values():
             engine.close()
+        self._device.close()
         self._streams.clear()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ExecutorError("executor was used after it was closed")
-
-    def _stream(self, stream: str) -> StreamState:
-        self._check_open()
-        try:
-            return self._streams[stream]
-        except KeyError:
-            raise ExecutorError(f"no stream '{stream}'; open are {sorted(self._streams) or 'none'}") from None
-
-    def _on_worker(self, work: Callable[[], T]) -> T:
+    def _in_order(self, work: Callable[[], T]) -> T:
         self._check_open()
         return self._worker.submit(work).result()
 
@@ -180,11 +104,8 @@ class HostExecutor(Executor):
         jobs: list[_Job] = []
         try:
             with self._lock:
-                for stream, frame in batch:
-                    state = self._stream(stream)
-                    frame.retain()
-                    jobs.append(_Job(stream, frame, state, Due({}, {})))
-                    jobs[-1].due = state.schedule.take(frame.pts_s, frame.duration_s, frame.index)
+                taken = self._take(batch)
+                jobs = [_Job(stream, *one) for (stream, _), one in zip(batch, taken, strict=True)]
                 submitted = time.perf_counter()
                 future: Future[list[Outputs]] = self._worker.submit(self._process, jobs, submitted)
         except BaseException:

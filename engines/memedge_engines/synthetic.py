@@ -111,6 +111,9 @@ class SyntheticDevice:
         if frame.memory is MemoryKind.DEVICE and not all(isinstance(p.buffer, SyntheticMemory) for p in frame.planes):
             raise FrameError("frame lies in another device's memory")
 
+    def close(self) -> None:
+        """Nothing is held but frames, which their holders release."""
+
     def preprocessor(self, contract: Preprocess) -> PictureMaker:
         """The contract carried out on this device's memory."""
         return _DeviceMaker(self, contract)

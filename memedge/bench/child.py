@@ -52,8 +52,8 @@ def answer(request: Request) -> Start:
 
     from ..environment import peak_memory_mb
     from ..loop import Loop
+    from ..scorer import FixedScorer
     from ..sources import open_source
-    from .combinations import FixedScorer
     from .feeds import Looped, end, noise
 
     before = time.monotonic_ns()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,35 +10,15 @@ from typing import Any
 from memedge_engines import backends, choice
 from memedge_engines.backends.base import EngineOptions
 from memedge_engines.bundle import Bundle
-from memedge_engines.choice import Candidate, Choice
-from memedge_engines.executor import Executor
-from memedge_engines.host_executor import HostExecutor
+from memedge_engines.choice import Candidate
 from memedge_engines.manifest import PRECISION_OF
 
 from ..errors import EngineError, MemedgeError, UsageError
-from ..scorer import Scorer
+from ..scorer import FixedScorer
 from .report import Skipped
 
 PRECISIONS = ("auto", "all", "fp32", "fp16", "int8")
 Tell = Callable[[str], None]
-
-
-class FixedScorer(Scorer):
-    """A Scorer on exactly one candidate; nothing is picked or remembered.
-
-    Raises:
-        EngineError: the engine does not run this lowering, or the library refuses it.
-        BackendUnavailable: the engine cannot be used here.
-    """
-
-    def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions | None = None) -> None:
-        self.bundle = bundle
-        self.options = options or EngineOptions()
-        self.max_batch = self.options.max_batch
-        self.choice = Choice(candidate, choice.open_engines(bundle, candidate, self.options))
-        self.executor: Executor = HostExecutor(bundle, self.choice.engines, max_batch=self.max_batch)
-        self._lock = threading.Lock()
-        self._closed = False
 
 
 @dataclass

@@ -17,10 +17,11 @@ from memedge_engines.bundle import Bundle
 from ..environment import Clocks, CpuTimes, clocks, cpu_times, environment
 from ..errors import UsageError
 from ..loading import open_bundle
+from ..scorer import FixedScorer
 from ..sources.base import SourceOptions
 from . import child
 from .blocks import Measurer, Samples, Stretch, decode_alone, median
-from .combinations import Combination, FixedScorer, opened, plan
+from .combinations import Combination, opened, plan
 from .feeds import MOST_SAMPLES, Feed, feed
 from .report import SCHEMA, STAGES, BenchReport, Decoding, Histogram, Machine, Paced, Result, Settings, Spread
 from .sentences import sentences, warnings

@@ -14,9 +14,10 @@ from memedge_engines.backends.base import Engine, EngineOptions
 from memedge_engines.bundle import Bundle
 from memedge_engines.device import HostDevice
 from memedge_engines.errors import EngineError, ExecutorError, FrameError
-from memedge_engines.executor import Outputs
+from memedge_engines.executor import Executor, Outputs
 from memedge_engines.frame import Frame
 from memedge_engines.host_executor import HostExecutor
+from memedge_engines.replaceable import ReplaceableExecutor
 from memedge_engines.synthetic import LateEvent, SyntheticDevice
 
 
@@ -42,7 +43,7 @@ def still(number: int, fps: float, seed: int | None = None) -> Frame:
     )
 
 
-def play(run: HostExecutor, stream: str, count: int, fps: float, first: int = 0, seed: int = 0) -> Iterator[Outputs]:
+def play(run: Executor, stream: str, count: int, fps: float, first: int = 0, seed: int = 0) -> Iterator[Outputs]:
     for number in range(first, first + count):
         frame = still(number, fps, seed + number)
         yield run.submit([(stream, frame)]).result()[0]
@@ -275,12 +276,12 @@ def test_state_of_another_bundle_or_rubbish_is_refused(bundles: dict[str, Bundle
 
 def test_swap_in_mid_stream_names_the_new_engine_and_marks_node_windows_partial(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["window"]
-    with executor(bundle) as run:
+    with ReplaceableExecutor(executor(bundle)) as run:
         run.open_stream("s")
         before = list(play(run, "s", 33, 4))
         assert before[-1].complete["model"]
         assert before[-1].engine == "synthetic"
-        run.swap(engines(bundle, "onnxruntime"))
+        run.replace(executor(bundle, "onnxruntime"))
         after = [o for o in play(run, "s", 40, 4, first=33) if "model" in o.complete]
         assert {o.engine for o in after} == {"onnxruntime"}
         assert [o.complete["model"] for o in after] == [False, False, False, True, True]
@@ -288,10 +289,10 @@ def test_swap_in_mid_stream_names_the_new_engine_and_marks_node_windows_partial(
 
 def test_swap_keeps_windows_of_pictures(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["clip"]
-    with executor(bundle) as run:
+    with ReplaceableExecutor(executor(bundle)) as run:
         run.open_stream("s")
         list(play(run, "s", 16, 25))
-        run.swap(engines(bundle, "onnxruntime"))
+        run.replace(executor(bundle, "onnxruntime"))
         out = next(play(run, "s", 1, 25, first=16))
         assert out.complete["model"]
 

@@ -18,7 +18,7 @@ from memedge.lane import LaneOptions
 from memedge.loop import Loop, LoopOptions
 from memedge.mailbox import Reader
 from memedge.reading import Reading
-from memedge.scorer import Scorer
+from memedge.scorer import FixedScorer, Scorer
 from memedge.sinks.base import Picture, Sink, SinkContext, Summary
 from memedge.sources.base import Source, SourceInfo
 from memedge_engines.bundle import Bundle
@@ -252,7 +252,7 @@ def test_engine_swap_in_mid_stream_is_named_in_the_readings(bundles: dict[str, B
         def between(frames: int) -> None:
             if frames == 10:
                 candidate = choice.Candidate("onnxruntime", "fp32")
-                scorer.executor.swap(choice.open_engines(bundles["frame"], candidate, scorer.options))
+                scorer.replace(FixedScorer(bundles["frame"], candidate, scorer.options))
 
         Loop(source, {"t": scorer}, [sink], between=between).run()
     engines = [r.engine for r in sink.readings]

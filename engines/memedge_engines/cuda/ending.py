@@ -1,4 +1,5 @@
-"""What callers forgot is closed when the interpreter ends: first the threads that work, then the contexts."""
+"""What callers forgot is closed when the interpreter ends: first what uses a device, then the threads that work there,
+then the contexts."""
 
 from __future__ import annotations
 
@@ -16,12 +17,16 @@ class _Releases(Protocol):
     def release(self) -> None: ...
 
 
+users: weakref.WeakSet[_Closes] = weakref.WeakSet()
 workers: weakref.WeakSet[_Closes] = weakref.WeakSet()
 contexts: weakref.WeakSet[_Releases] = weakref.WeakSet()
 
 
 def close_forgotten() -> None:
-    """Close workers, then release contexts. Errors are swallowed: the process ends, and its memory goes with it."""
+    """Close users and workers, then release contexts. Errors are swallowed: the process ends, its memory with it."""
+    for user in list(users):
+        users.discard(user)
+        _quietly(user.close)
     for worker in list(workers):
         workers.discard(worker)
         _quietly(worker.close)

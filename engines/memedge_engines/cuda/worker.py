@@ -15,6 +15,8 @@ from .driver import Driver
 
 _T = TypeVar("_T")
 _Job = tuple[Callable[[], Any], "Future[Any]"]
+Watch = Callable[[], "float | None"]
+"""Looks after work that is queued on the device; raises nothing. Seconds until it wants to look again, or none."""
 _QUEUE_LIMIT = 1024
 
 
@@ -33,6 +35,7 @@ class Worker:
     def __init__(self, open_device: Callable[[], Driver], name: str = "memedge-device") -> None:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_QUEUE_LIMIT)
         self._lock = threading.Lock()
+        self._watches: list[Watch] = []
         self._closed = False
         started: Future[Driver] = Future()
         self._end: Future[None] = Future()
@@ -56,6 +59,14 @@ class Worker:
         if threading.current_thread() is self._thread:
             return job()
         return self.submit(job).result()
+
+    def watch(self, look: Watch) -> None:
+        """Call ``look`` in the worker's thread after every job, and again when the time that it asked for is over."""
+        self.call(lambda: self._watches.append(look))
+
+    def unwatch(self, look: Watch) -> None:
+        """Undo ``watch``."""
+        self.call(lambda: self._watches.remove(look))
 
     def close(self) -> None:
         """Finish queued jobs, give the context back, end the thread; what went wrong at the end is raised, once."""
@@ -86,7 +97,7 @@ class Worker:
             return
         started.set_result(driver)
         del started
-        while (item := self._jobs.get()) is not None:
+        while (item := self._next()) is not None:
             job, future = item
             if future.set_running_or_notify_cancel():
                 try:
@@ -100,3 +111,12 @@ class Worker:
             self._end.set_exception(error)
         else:
             self._end.set_result(None)
+
+    def _next(self) -> _Job | None:
+        """The next job; meanwhile who watches looks as often as it asked to."""
+        while True:
+            waits = [seconds for look in self._watches if (seconds := look()) is not None]
+            try:
+                return self._jobs.get(timeout=min(waits, default=None))
+            except queue.Empty:
+                continue

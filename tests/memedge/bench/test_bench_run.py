@@ -12,9 +12,10 @@ import pytest
 from helpers_bundle import make_frame_bundle, make_window_bundle, picture
 from memedge.bench import BenchReport, bench, from_json
 from memedge.bench.blocks import Measurer, Samples
-from memedge.bench.combinations import FixedScorer, plan
+from memedge.bench.combinations import plan
 from memedge.bench.feeds import Looped, Prepared, feed, prepare
 from memedge.errors import EngineError, SourceError, UsageError
+from memedge.scorer import FixedScorer
 from memedge.sources import open_source
 from memedge.sources.base import SourceInfo
 from memedge_engines.choice import Candidate
