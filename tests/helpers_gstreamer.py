@@ -17,12 +17,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _PLACES = ("/usr/lib/python3/dist-packages",)
 # PyGObject's import hook is old-fashioned in the eyes of Python 3.11.
 quiet = pytest.mark.filterwarnings("ignore::ImportWarning", "ignore::DeprecationWarning:gi")
+
+
+class Capture:
+    """cv2.VideoCapture: hands out arrays, then nothing."""
+
+    def __init__(self, arrays: list[Any], opened: bool = True) -> None:
+        self.arrays = list(arrays)
+        self.opened = opened
+        self.released = 0
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def read(self) -> tuple[bool, Any]:
+        return (True, self.arrays.pop(0)) if self.arrays else (False, None)
+
+    def release(self) -> None:
+        self.released += 1
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import helpers_gstreamer
+from helpers_gstreamer import Capture
 from memedge.errors import SourceError, SourceLost
 from memedge.sources import SourceOptions, gstreamer, gstreamer_library, gstreamer_opencv, open_source
 from memedge.sources.gstreamer_library import Route
@@ -16,24 +17,6 @@ from memedge.sources.gstreamer_text import Elements, camera, csi
 from memedge_engines.frame import ColorMatrix, PixelFormat
 
 CSI = csi("csi://0", SourceOptions())
-
-
-class Capture:
-    """cv2.VideoCapture: hands out arrays, then nothing."""
-
-    def __init__(self, arrays: list[Any], opened: bool = True) -> None:
-        self.arrays = list(arrays)
-        self.opened = opened
-        self.released = 0
-
-    def isOpened(self) -> bool:
-        return self.opened
-
-    def read(self) -> tuple[bool, Any]:
-        return (True, self.arrays.pop(0)) if self.arrays else (False, None)
-
-    def release(self) -> None:
-        self.released += 1
 
 
 def decoder(*arrays: Any, **more: Any) -> OpencvDecoder:

@@ -16,16 +16,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import helpers_gstreamer
 from helpers_fake_container import FakeContainer
+from helpers_gstreamer import Capture
 from helpers_video import numbered, write_video
 from memedge.errors import FrameError, SourceError, SourceLost
 from memedge.sources import Source, SourceOptions, open_source
 from memedge.sources.camera import CameraSource
+from memedge.sources.gstreamer import GstSource
+from memedge.sources.gstreamer_opencv import OpencvDecoder
+from memedge.sources.gstreamer_text import csi
 from memedge.sources.stdin import StdinSource
 from memedge.sources.synthetic import Shot, SyntheticSource
 from memedge_engines.frame import Frame
 
-KINDS = ("file", "picture", "test", "test live", "stdin", "camera", "network", "synthetic")
+pytestmark = helpers_gstreamer.quiet
+KINDS = (
+    "file", "picture", "test", "test live", "stdin", "camera", "network", "synthetic",
+    "gstreamer file", "pipeline", "pipeline live", "camera through cv2",
+)  # fmt: skip
 
 
 @dataclass
@@ -50,7 +59,9 @@ def maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     name = request.param
     cleanup: list[Callable[[], Any]] = []
     video = tmp_path / "v.mkv"
-    if name in ("file", "stdin", "network"):
+    if name.startswith(("gstreamer", "pipeline")):
+        helpers_gstreamer.need()
+    if name in ("file", "stdin", "network", "gstreamer file"):
         write_video(video, numbered(12))
     if name == "file":
         made = Maker(lambda: open_source(str(video)), 12, "file")
@@ -73,12 +84,32 @@ def maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
         thread.start()
         cleanup += [server.shutdown, thread.join, server.server_close]
         made = Maker(lambda: open_source(f"http://127.0.0.1:{server.server_port}/v.mkv"), 12, "network")
+    elif name == "gstreamer file":
+        made = Maker(lambda: open_source(str(video), SourceOptions(decoder="gstreamer")), 12, "file")
+    elif name.startswith("pipeline"):
+        live = "is-live=true " if "live" in name else ""
+        uri = f"gst://videotestsrc {live}num-buffers=8 ! video/x-raw,width=96,height=64,framerate=25/1"
+        made = Maker(lambda: open_source(uri), 8, "pipeline")
+    elif name == "camera through cv2":
+        made = Maker(
+            lambda: _Shots("csi://0", "camera", SourceOptions(), lambda *_: csi("csi://0", SourceOptions())),
+            4,
+            "camera",
+        )
     else:
         pictures = numbered(12)
         made = Maker(lambda: SyntheticSource([(n / 25, p) for n, p in enumerate(pictures)]), 12, "synthetic")
     yield made
     for step in cleanup:
         step()
+
+
+class _Shots(GstSource):
+    """A CSI camera through a stand-in for cv2 that hands out four pictures."""
+
+    def _connect(self) -> OpencvDecoder:
+        rows = [np.full((96, 64), n, np.uint8) for n in range(4)]
+        return OpencvDecoder(self.pipeline, "csi://0", pixel_limit=10**6, capture=lambda text: Capture(rows))
 
 
 class _Quiet(SimpleHTTPRequestHandler):
