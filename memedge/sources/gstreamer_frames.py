@@ -143,7 +143,9 @@ def frame(gst: Gstreamer, buffer: Any, known: Layout, rotation: int, flags: tupl
     shapes = plane_shapes(known.format, known.width, known.height)
     offsets = known.offsets if meta is None else tuple(meta.offset[: len(shapes)])
     strides = known.strides if meta is None else tuple(meta.stride[: len(shapes)])
-    readable, mapped = buffer.map(gst.Gst.MapFlags.READ)
+    answer = buffer.map(gst.Gst.MapFlags.READ)
+    # (success, what was mapped); with gst-python's overrides only the latter, and a failure is raised.
+    readable, mapped = answer if isinstance(answer, tuple) else (True, answer)
     if not readable:
         raise SourceError("a GStreamer buffer cannot be read by the CPU")
     try:
