@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,12 +23,12 @@ from . import golden, models, summary, weights
 from .data.pictures import Picture
 from .model_card import model_card
 from .models import count
+from .models.frame import FrameModel
 from .onnx_export import INPUT, OPSET, check_parity, export_graph, open_session
 from .quant.pipeline import Quantised, QuantOptions, quantise
 from .weights import Loaded
 
 NODE = "model"
-TARGET = "short_term"
 WINDOW_S = 7.0
 PRECISIONS = ("fp32", "fp16", "int8")
 # Least tolerance of a golden score; see tolerance(). Back ends round int8 and fp16 sums differently.
@@ -82,7 +82,15 @@ def export(
     if wanted != ["fp32"]:
         options = quant or QuantOptions(seed=seed)
         trained = not manifest.untrained
-        found = quantise(files["model.onnx"], loaded.preprocess, wanted, options, trained=trained, input_name=INPUT)
+        found = quantise(
+            files["model.onnx"],
+            loaded.preprocess,
+            wanted,
+            options,
+            trained=trained,
+            input_name=INPUT,
+            outputs=score_names(loaded.model),
+        )
         manifest, files = with_lowerings(manifest, files, found, wanted)
     written = bundles.write(path, manifest, files, force=force)
     for line in summary.lines(written, files, found):
@@ -119,7 +127,12 @@ def with_lowerings(
         more[file] = data
         entries[lowering] = bundles.file_entry(file, data, inputs=found.inputs[lowering])  # type: ignore[index]
         scores[lowering], spread = golden.lowering_scores(
-            files["golden.npz"], contract, data, found.inputs[lowering], optimise=lowering == "cpu"
+            files["golden.npz"],
+            contract,
+            data,
+            found.inputs[lowering],
+            outputs=[output.name for output in node.outputs if output.role == "score"],
+            optimise=lowering == "cpu",
         )
         if lowering in found.passed:
             limits[lowering] = float(f"{max(_LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
@@ -162,20 +175,25 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
     status(f"ONNX graph: {len(graph) / 1e6:.1f} MB, score within {worst:.1g} of torch")
     session = open_session(graph)
 
-    def score(tensor: np.ndarray) -> float:
-        return float(session.run(["score"], {INPUT: tensor})[0][0, 0])
+    names = score_names(loaded.model)
+
+    def score(tensor: np.ndarray) -> np.ndarray:
+        return np.concatenate(session.run(names, {INPUT: tensor}), axis=1)[0]
 
     archive, _ = golden.archive(frames, loaded.preprocess, score, node=NODE, tensor=INPUT)
     card = model_card(loaded, name).encode()
     files = {"model.onnx": graph, "golden.npz": archive, "model_card.md": card}
-    target = Target(
-        name=TARGET,
-        source=f"{NODE}.score",
-        aggregate="mean",
-        window_s=WINDOW_S,
-        sampling="S7",
-        quantiles=loaded.quantiles.get(loaded.model.targets[0]),
-        primary=True,
+    targets = tuple(
+        Target(
+            name=name,
+            source=f"{NODE}.{output}",
+            aggregate="mean",
+            window_s=WINDOW_S,
+            sampling="S7",
+            quantiles=loaded.quantiles.get(name),
+            primary=number == 0,
+        )
+        for number, (name, output) in enumerate(zip(loaded.model.targets, names, strict=True))
     )
     node = Node(
         name=NODE,
@@ -188,7 +206,7 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
         schema=1,
         name=name,
         nodes=(node,),
-        targets=(target,),
+        targets=targets,
         golden=Golden(
             file=bundles.file_entry("golden.npz", archive),
             frames=len(frames),
@@ -209,10 +227,14 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
     return manifest, files
 
 
-def tolerance(loaded: Loaded, frames: Sequence[Picture], score: object) -> float:
+def score_names(network: FrameModel) -> list[str]:
+    """Names of the outputs that are scores, in the order of the network's targets."""
+    return [name for name, role in network.outputs if role == "score"]
+
+
+def tolerance(loaded: Loaded, frames: Sequence[Picture], score: Callable[[np.ndarray], np.ndarray]) -> float:
     """How far a golden score may be off: what random errors of one level in the picture do to it, and
     at least 1e-3. Preprocessing itself is compared with the exact tensor, level by level."""
-    assert callable(score)
     rng = np.random.default_rng(0)
     worst = 0.0
     contract = loaded.preprocess
@@ -220,7 +242,7 @@ def tolerance(loaded: Loaded, frames: Sequence[Picture], score: object) -> float
     for picture in frames:
         tensor = golden.rounded_tensor(picture, contract)
         noise = rng.integers(-1, 2, tensor.shape).astype(np.float32) * step
-        worst = max(worst, abs(score((tensor + noise).astype(np.float32)) - score(tensor)))
+        worst = max(worst, float(np.abs(score((tensor + noise).astype(np.float32)) - score(tensor)).max()))
     return float(f"{max(_FLOOR, worst):.2g}")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from memedge.pictures import picture as render
 from memedge_engines.frame import Frame
@@ -65,22 +65,23 @@ def rounded_tensor(picture: NDArray[np.uint8], contract: Preprocess) -> NDArray[
 def archive(
     frames: Sequence[NDArray[np.uint8]],
     contract: Preprocess,
-    score: Callable[[NDArray[np.float32]], float],
+    score: Callable[[NDArray[np.float32]], ArrayLike],
     *,
     node: str = "model",
     tensor: str = "frames",
 ) -> tuple[bytes, NDArray[np.float64]]:
-    """``golden.npz`` of a bundle with one graph and one target, as bytes, and its scores.
+    """``golden.npz`` of a bundle with one graph, as bytes, and its scores, float64 ``[frames, targets]``.
 
     Args:
-        score: the float graph on one tensor ``[1,C,h,w]``.
+        score: the float graph on one tensor ``[1,C,h,w]``: a number for each target.
     """
     arrays: dict[str, NDArray[np.generic]] = {}
-    scores = np.empty((len(frames), 1))
+    rows = []
     for number, picture in enumerate(frames):
         arrays[f"frame_{number}"] = picture
         arrays[f"tensor_{node}_{tensor}_{number}"] = reference_tensor(Frame.from_rgb(picture), contract)
-        scores[number, 0] = min(max(score(rounded_tensor(picture, contract)), 0.0), 1.0)
+        rows.append(np.atleast_1d(np.asarray(score(rounded_tensor(picture, contract)), np.float64)).clip(0, 1))
+    scores = np.stack(rows)
     arrays["score_fp32"] = scores
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -93,10 +94,11 @@ def lowering_scores(
     model: bytes,
     inputs: Mapping[str, InputStorage],
     *,
+    outputs: Sequence[str] = ("score",),
     optimise: bool = True,
 ) -> tuple[NDArray[np.float64], float]:
-    """Golden scores of a lowering, float64 ``[n, 1]``, and by how much random errors of one level in the picture move
-    them: what verification on another device may find."""
+    """Golden scores of a lowering, float64 ``[frames, targets]``, and by how much random errors of one level in the
+    picture move them: what verification on another device may find."""
     from .quant.scoring import score_frames
 
     with np.load(io.BytesIO(archive_bytes), allow_pickle=False) as data:
@@ -105,9 +107,13 @@ def lowering_scores(
     rng = np.random.default_rng(0)
     step = contract.scale / np.array(contract.std, np.float32).reshape(1, -1, 1, 1)
     noisy = (tensors + rng.integers(-1, 2, tensors.shape).astype(np.float32) * step).astype(np.float32)
-    scores = score_frames(model, tensors, inputs=inputs, optimise=optimise)
-    spread = float(np.abs(score_frames(model, noisy, inputs=inputs, optimise=optimise) - scores).max())
-    return scores[:, np.newaxis], spread
+
+    def columns(given: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = [score_frames(model, given, output=name, inputs=inputs, optimise=optimise) for name in outputs]
+        return np.stack(found, axis=1)
+
+    scores = columns(tensors)
+    return scores, float(np.abs(columns(noisy) - scores).max())
 
 
 def with_scores(archive_bytes: bytes, scores: Mapping[str, NDArray[np.float64]]) -> bytes:

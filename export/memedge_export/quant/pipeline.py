@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -129,6 +129,7 @@ def quantise(
     *,
     trained: bool,
     input_name: str = "frames",
+    outputs: Sequence[str] = ("score",),
 ) -> Quantised:
     """Calibrate, lower and gate.
 
@@ -137,6 +138,7 @@ def quantise(
         contract: of its pictures.
         precisions: ``int8`` gives the lowerings ``cpu`` and ``trt-int8``, ``fp16`` gives ``trt-fp16``.
         trained: whether human scores say anything about this model.
+        outputs: the graph's scores; the first one chooses method and promotions, every other one must pass, too.
 
     Raises:
         DataError: too few or damaged pictures, an incomplete data set.
@@ -176,6 +178,8 @@ def quantise(
             least_share=None if name == "trt-fp16" else gate.LEAST_SHARE,
             seed=options.seed,
         )
+        for output in outputs[1:]:
+            result = _further(graph, result, name, output, gated, options)
         _check_form(name, result.lowered, 0.0 if options.allow else gate.LEAST_SHARE)
         speed = gate.speed_here(result, graph, gated.pictures[0:1], options.threads) if name == "cpu" else None
         results[name] = gate.lowering_fidelity(
@@ -206,6 +210,24 @@ def quantise(
         promoted=tuple(promoted),
         results=results,
     )
+
+
+def _further(
+    graph: bytes, result: gate.GateResult, name: str, output: str, gated: _Gate, options: QuantOptions
+) -> gate.GateResult:
+    """The result, with what a further score's measurement adds. Raises GateError where that fails."""
+    floats = FrameScores(gated.pictures, options.threads, output)(FloatModel(graph))
+    lowered = FrameScores(gated.pictures, options.threads, output, optimise=name == "cpu")(result.lowered)
+    found = measure(floats, lowered, None, small_ok=options.small_gate)
+    rho = "none" if found.spearman is None else f"{found.spearman:.4f}"
+    status(f"{name}, output '{output}': Spearman {rho} with float")
+    if found.passed:
+        return result
+    reasons = tuple(f"output '{output}': {reason}" for reason in found.reasons)
+    failed = replace(result, passed=False, reasons=(*result.reasons, *reasons), allowed=options.allow)
+    if not options.allow:
+        raise gate.GateError(f"lowering '{name}' fails the fidelity gate: {reasons[0]}", failed, fix="--allow")
+    return failed
 
 
 def _tables(
