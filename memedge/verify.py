@@ -161,7 +161,7 @@ def _finite(value: float) -> float | None:
 
 
 def _candidates(bundle: Bundle, engine: str | None) -> list[Candidate]:
-    names = backends.names() if engine is None else [engine]
+    names = backends.automatic() if engine is None else [engine]
     there = bundle.lowerings()
     found = [Candidate(name, low) for name in names for low in backends.get(name).lowerings if low in there]
     if not found:

@@ -25,6 +25,7 @@ _CHILDREN: dict[int, dict[int, int]] = {
     _TENSOR: {},
 }
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+_GRAPH_OF_MODEL, _INITIALIZER, _DATA_TYPE, _FLOAT16 = 7, 5, 2, 10
 _DEEPEST = 64
 
 
@@ -51,6 +52,19 @@ def graph_bytes(bundle: Bundle, entry: FileEntry) -> bytes:
 def external_tensor(data: bytes) -> str | None:
     """Name of the first tensor with external data, or none. ValueError when the bytes are not a protobuf message."""
     return _external(memoryview(data), _MODEL, 0)
+
+
+def has_half(data: bytes) -> bool:
+    """Whether a graph holds constants in half precision. ValueError as for :func:`external_tensor`."""
+    for field, graph in _fields(memoryview(data)):
+        if field != _GRAPH_OF_MODEL or not isinstance(graph, memoryview):
+            continue
+        for inner, tensor in _fields(graph):
+            if inner != _INITIALIZER or not isinstance(tensor, memoryview):
+                continue
+            if any(number == _DATA_TYPE and value == _FLOAT16 for number, value in _fields(tensor)):
+                return True
+    return False
 
 
 def _external(data: memoryview, kind: int, depth: int) -> str | None:

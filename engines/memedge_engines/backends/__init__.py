@@ -15,11 +15,11 @@ from importlib.metadata import EntryPoint, entry_points
 from ..errors import EngineError, UnknownName
 from .base import Availability, Backend, Engine, EngineOptions, TensorSpec
 
-__all__ = ["Availability", "Backend", "Engine", "EngineOptions", "TensorSpec", "get", "names"]
+__all__ = ["Availability", "Backend", "Engine", "EngineOptions", "TensorSpec", "automatic", "get", "names"]
 
 # In the order in which an unmeasured device tries them. onnxruntime opens in a third of openvino's time, and the first
 # score should be soon; timing decides afterwards.
-_PREFERENCE = ("tensorrt", "onnxruntime-cuda", "onnxruntime", "openvino")
+_PREFERENCE = ("tensorrt", "onnxruntime-cuda", "onnxruntime", "openvino", "onnxruntime-tensorrt")
 
 
 @functools.cache
@@ -34,9 +34,14 @@ def _own() -> set[str]:
 
 
 def names() -> list[str]:
-    """Names of all back ends, in the order in which ``auto`` tries them; ``synthetic`` only by name."""
+    """Names of all back ends but ``synthetic``, in the order in which ``auto`` tries those that it may take."""
     found = _own() | set(_foreign())
     return [n for n in _PREFERENCE if n in found] + sorted(found - set(_PREFERENCE))
+
+
+def automatic() -> list[str]:
+    """:func:`names` without those that are used by name only."""
+    return [name for name in names() if not get(name).by_name_only]
 
 
 def get(name: str) -> Backend:

@@ -134,6 +134,7 @@ class Backend(ABC):
         name: as typed after ``--engine``.
         lowerings: the lowerings it runs, best first.
         gpu: whether it runs on a GPU, which decides what ``precision="auto"`` means.
+        by_name_only: ``auto`` never takes it, nor are it and others timed against each other unasked.
         module: the library's module, looked for but not imported to tell what is not installed; empty: none needed.
         distributions: packages whose versions a remembered measurement depends on.
     """
@@ -141,6 +142,7 @@ class Backend(ABC):
     name: str = ""
     lowerings: tuple[str, ...] = ("fp32",)
     gpu: bool = False
+    by_name_only: bool = False
     module: str = ""
     distributions: tuple[str, ...] = ()
 

@@ -67,7 +67,8 @@ def create_session(bundle: Bundle, node: Node, lowering: str, options: Any, prov
     entry = node.files[lowering]  # type: ignore[index]
     data = graph_bytes(bundle, entry)
     try:
-        return ort.InferenceSession(data, options, providers=providers)
+        # Without falling back: ONNX Runtime would print what failed and take the next provider.
+        return ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = first_line(error)
         raise EngineError(f"engine {name}: ONNX Runtime {ort.__version__} refuses '{entry.file}': {reason}") from None

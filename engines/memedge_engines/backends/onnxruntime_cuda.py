@@ -13,28 +13,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import onnx_providers
 from ..bundle import Bundle
 from ..errors import BackendUnavailable, EngineError
-from ..hardware import gpus, nvidia_driver
 from ..manifest import Node
 from .base import Availability, Backend, Engine, EngineOptions, first_line
 from .onnxruntime import create_session, session_options, specs
 
 # TF32 rounds the operands of fp32 products to 10 bits: another number than fp32. Heuristic search keeps opening short.
-_CUDA = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+PROVIDER = "CUDAExecutionProvider"
+OPTIONS = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _SHAPES = 8
 
 
-class CudaEngine(Engine):
+class BoundEngine(Engine):
     """A session with inputs copied into device buffers that are kept per shape (at most 8 shapes).
 
     ``device``: where buffers lie; ``cpu`` runs the same binding without a GPU, for tests.
     """
 
-    def __init__(self, session: Any, lowering: str, device: str = "cuda") -> None:
-        super().__init__(
-            "onnxruntime-cuda", lowering, specs(session.get_inputs(), "input"), specs(session.get_outputs(), "output")
-        )
+    def __init__(self, session: Any, name: str, lowering: str, device: str = "cuda", precision: str = "") -> None:
+        inputs, outputs = specs(session.get_inputs(), "input"), specs(session.get_outputs(), "output")
+        super().__init__(name, lowering, inputs, outputs, precision)
         self._session = session
         self._device = device
         self._buffers: OrderedDict[tuple[object, ...], dict[str, Any]] = OrderedDict()
@@ -86,34 +86,27 @@ class OnnxRuntimeCudaBackend(Backend):
 
     def availability(self) -> Availability:
         """Whether there is a driver, and an onnxruntime with the CUDA provider. The driver is looked for first."""
-        if not nvidia_driver():
-            return Availability(False, "no NVIDIA driver is loaded", "install the GPU's driver; CPU engines need none")
-        fix = 'pip uninstall -y onnxruntime && pip install --force-reinstall "memedge[gpu]"'
-        if not self.installed():
-            return Availability(False, "onnxruntime is not installed", fix)
-        try:
-            import onnxruntime as ort
-
-            providers = ort.get_available_providers()
-        except Exception as error:
-            return Availability(False, f"onnxruntime does not import: {first_line(error)}", fix)
-        if "CUDAExecutionProvider" not in providers:
-            reason = f"this onnxruntime {ort.__version__} was built without CUDA"
-            return Availability(False, reason, fix, ort.__version__)
-        names = tuple(gpu.name for gpu in gpus()) or ("NVIDIA GPU",)
-        return Availability(True, version=ort.__version__, devices=names)
+        return onnx_providers.availability(PROVIDER, "CUDA")
 
     def _open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions) -> Engine:
         if options.bf16:
             raise EngineError(f"engine {self.name} does not compute in bf16; openvino does", fix="--engine openvino")
-        providers = [("CUDAExecutionProvider", _CUDA), "CPUExecutionProvider"]
+        providers = [(PROVIDER, OPTIONS), "CPUExecutionProvider"]
         session = create_session(bundle, node, lowering, session_options(options.threads), providers, self.name)
-        if session.get_providers()[0] != "CUDAExecutionProvider":
-            # ONNX Runtime falls back to the CPU without an error when CUDA or cuDNN do not load.
-            raise BackendUnavailable(
-                f"engine {self.name}: CUDA or cuDNN libraries do not load", fix="install CUDA 12 and cuDNN 9 libraries"
-            )
-        return CudaEngine(session, lowering)
+        check_provider(session, PROVIDER, self.name)
+        return BoundEngine(session, self.name, lowering)
+
+
+def check_provider(session: Any, provider: str, name: str) -> None:
+    """Raise BackendUnavailable for a session that went to another provider: ONNX Runtime does that without an error."""
+    if session.get_providers()[0] != provider:
+        release = onnx_providers.cuda_release()
+        built = f"built for CUDA {release}" if release else "whatever CUDA it was built for"
+        raise BackendUnavailable(
+            f"engine {name}: the CUDA or cuDNN libraries of this onnxruntime, {built}, do not load, or the driver is "
+            "older than they are",
+            fix="memedge doctor",
+        )
 
 
 BACKEND = OnnxRuntimeCudaBackend()

@@ -15,10 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers_bundle import edit_manifest, evaluate, make_frame_bundle
 from memedge_engines import backends
 from memedge_engines.backends import onnxruntime as ort_backend
-from memedge_engines.backends import onnxruntime_cuda as cuda_backend
 from memedge_engines.backends.base import EngineOptions
 from memedge_engines.bundle import Bundle, file_entry
-from memedge_engines.errors import BackendUnavailable, EngineError
+from memedge_engines.errors import EngineError
 from memedge_engines.onnx_file import external_tensor
 
 REAL = ["onnxruntime", "openvino"]
@@ -273,58 +272,3 @@ def test_bf16_is_explicit_and_named(bundle: Bundle) -> None:
         assert engine.precision == "bf16"
     with backend.open(bundle, bundle.manifest.node("model"), "cpu", EngineOptions(bf16=True)) as engine:
         assert engine.precision == "int8-bf16"
-
-
-# CUDA without a GPU: availability, the silent fall-back, and the binding code over host buffers ----------------------
-
-
-def test_cuda_without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_backend, "nvidia_driver", lambda: False)
-    found = backends.get("onnxruntime-cuda").availability()
-    assert (found.usable, found.reason) == (False, "no NVIDIA driver is loaded")
-    assert found.fix
-
-
-def test_cuda_with_driver_but_cpu_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime as ort
-
-    monkeypatch.setattr(cuda_backend, "nvidia_driver", lambda: True)
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    found = backends.get("onnxruntime-cuda").availability()
-    assert not found.usable
-    assert "built without CUDA" in found.reason
-    assert "memedge[gpu]" in (found.fix or "")
-
-
-@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
-def test_cuda_that_falls_back_to_the_cpu_is_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime as ort
-
-    if "CUDAExecutionProvider" in ort.get_available_providers():
-        pytest.skip("CUDA works here")
-    monkeypatch.setattr(cuda_backend, "nvidia_driver", lambda: True)
-    monkeypatch.setattr(
-        type(cuda_backend.BACKEND),
-        "availability",
-        lambda self: backends.Availability(True, version="x", devices=("gpu",)),
-    )
-    with pytest.raises(BackendUnavailable, match="CUDA or cuDNN libraries do not load"):
-        cuda_backend.BACKEND.open(bundle, bundle.manifest.node("model"), "fp32")
-
-
-def test_cuda_never_runs_int8() -> None:
-    assert set(cuda_backend.BACKEND.lowerings) == {"fp32", "trt-fp16"}
-
-
-def test_cuda_binding_over_host_buffers(bundle: Bundle) -> None:
-    node = bundle.manifest.node("model")
-    session = ort_backend.create_session(
-        bundle, node, "fp32", ort_backend.session_options(1), ["CPUExecutionProvider"], "onnxruntime-cuda"
-    )
-    with cuda_backend.CudaEngine(session, "fp32", device="cpu") as engine:
-        for count in (1, 2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 1):
-            x = np.random.default_rng(count + 50).random((count, 3, 32, 32), np.float32)
-            expected = evaluate(bundle.read(node.files["fp32"]), frames=x)
-            for name, array in engine.run({"frames": x}).items():
-                np.testing.assert_allclose(array, expected[name], atol=1e-5)
-            assert len(engine._buffers) <= 8

@@ -13,13 +13,16 @@ from memedge_engines.errors import EngineError
 
 def test_names_in_order_of_preference() -> None:
     names = backends.names()
-    assert set(names) >= {"onnxruntime", "onnxruntime-cuda", "openvino"}
-    assert names.index("onnxruntime-cuda") < names.index("onnxruntime") < names.index("openvino")
+    assert set(names) >= {"onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt"}
+    order = [names.index(name) for name in ("tensorrt", "onnxruntime-cuda", "onnxruntime", "openvino")]
+    assert order == sorted(order)
     assert "synthetic" not in names
     assert "base" not in names
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-cuda", "openvino", "synthetic"])
+@pytest.mark.parametrize(
+    "name", ["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "synthetic", "tensorrt"]
+)
 def test_each_is_found_and_names_itself(name: str) -> None:
     backend = backends.get(name)
     assert isinstance(backend, Backend)
