@@ -168,19 +168,47 @@ def pycuda(run: Run, archive: Path | None) -> None:
         run.step("kernel, PyCUDA", "kernel", "pycuda", small=True, path=path)
 
 
+def cuda_root() -> Path | None:
+    """Folder of the CUDA toolkit; a script named nvcc on the PATH may stand elsewhere."""
+    named = [os.environ.get("CUDA_HOME", ""), os.environ.get("CUDA_ROOT", ""), "/usr/local/cuda"]
+    found = shutil.which("nvcc")
+    beside = [Path(found).resolve().parent.parent] if found else []
+    for root in (*(Path(name) for name in named if name), *beside, *sorted(Path("/usr/local").glob("cuda-*"))):
+        if (root / "include" / "cuda.h").is_file():
+            return root.resolve()
+    return None
+
+
+def driver_library() -> Path | None:
+    """Where the driver's library was loaded from."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    return next((Path(line.split()[-1]) for line in lines if "/libcuda.so" in line), None)
+
+
 def build_pycuda(run: Run, archive: Path, folder: Path, path: Path) -> bool:
     """Build PyCUDA from its source archive, without cuRAND, into a folder; what went wrong is in the record."""
     label = "pycuda build"
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    root = Path(nvcc).resolve().parent.parent
-    if not (root / "include" / "cuda.h").is_file():
-        run.leave_out(label, f"no CUDA headers under {root}")
+    root = cuda_root()
+    if root is None:
+        run.leave_out(label, "no CUDA toolkit: nvcc, or include/cuda.h beside it, is not there")
         return False
+    drivers = folder / "drivers"
+    drivers.mkdir()
+    if (library := driver_library()) is not None:
+        # The linker wants libcuda.so; a machine without the toolkit's stubs has libcuda.so.1 alone.
+        (drivers / "libcuda.so").symlink_to(library)
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else packed.extractall(folder)
     source = next(entry for entry in folder.iterdir() if (entry / "configure.py").is_file())
     install = ["-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "--target"]
     configure = [sys.executable, "configure.py", f"--cuda-root={root}", "--no-cuda-enable-curand"]
+    configure.append(f"--cudadrv-lib-dir={drivers},{root}/lib64,{root}/lib64/stubs")
     for words in (configure, [sys.executable, *install, str(path), "."]):
         done = run.command(label, words, _LIMIT_S[label], folder=source)
         if done is None:
