@@ -88,7 +88,7 @@ class DeviceOutOfMemory(CudaError):
 
 
 class CudaUnsupported(CudaError):
-    """This provider or device lacks the call (PyCUDA has no graph capture)."""
+    """This provider, driver or device lacks the call."""
 
 
 class PlanError(EngineError):

@@ -64,7 +64,7 @@ class Driver(ABC):
 
     @abstractmethod
     def bind(self) -> None:
-        """Make the retained context current in the calling thread."""
+        """Make the retained context current in the calling thread; may nest, each ``bind`` with its ``unbind``."""
 
     @abstractmethod
     def unbind(self) -> None:
@@ -72,7 +72,10 @@ class Driver(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Give the primary context back; everything made from it must be gone. Safe to call twice."""
+        """Undo the calling thread's bindings and give the primary context back; safe to call twice.
+
+        No other thread may be bound, and everything made in the context must be gone.
+        """
 
     @abstractmethod
     def memory_info(self) -> tuple[int, int]:
@@ -98,7 +101,7 @@ class Driver(ABC):
 
     @abstractmethod
     def event_create(self, timing: bool = False) -> int:
-        """An event; with ``timing`` it can be used by ``event_elapsed_ms``."""
+        """An event; with ``timing`` it can be used by ``event_elapsed_ms``. A thread that waits for it sleeps."""
 
     @abstractmethod
     def event_record(self, event: int, stream: int) -> None:
