@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from memedge_engines.plans.process import BuildProcess, BuildResult, BuiltPlan
 from memedge_engines.plans.profile import Profile
 
 from .console import Progress
-from .errors import EngineError
+from .errors import BuildCancelled, EngineError
 
 PERCENT = 100
 _STEP_S = 0.05
@@ -120,6 +121,7 @@ def build(
     force: bool = False,
     machine: Machine | None = None,
     module: str = "tensorrt",
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> BuildReport:
     """Build and keep the plans of a bundle; a KeyboardInterrupt stops the child and is raised again.
 
@@ -127,8 +129,10 @@ def build(
         progress: a tracker with a total of 100 (per cent).
         force: build even where fitting plans are kept.
         machine, module: as of :class:`memedge_engines.plans.process.BuildProcess`.
+        cancelled: asked all the time; true stops the child.
 
     Raises:
+        BuildCancelled: it was stopped.
         EngineError: no such lowering; no driver, GPU or TensorRT; the build failed (PlanError, with cause and fix).
         BundleError: a damaged bundle.
     """
@@ -136,6 +140,8 @@ def build(
     with BuildProcess(os.fspath(bundle.path), lowering, profile, machine, force=force, module=module) as process:
         process.start()
         while not process.done:
+            if cancelled():
+                raise BuildCancelled("the build was cancelled", cause="cancelled")
             for event in process.poll():
                 if progress is not None:
                     progress.advance(int(event.fraction * PERCENT) - progress.done, _note(event.node, event.text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memedge_engines.errors import (
     BackendUnavailable,
+    BuildCancelled,
     BundleError,
     EngineError,
     ExecutorError,
@@ -15,6 +16,7 @@ from memedge_engines.errors import (
 
 __all__ = [
     "BackendUnavailable",
+    "BuildCancelled",
     "BundleError",
     "EngineError",
     "ExecutorError",

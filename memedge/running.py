@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from memedge_engines import backends
-from memedge_engines.choice import PRECISIONS
+from memedge_engines.choice import PRECISIONS, unbuilt
 
-from .console import print_error, status
-from .errors import FrameError, PreprocessError, SourceError, UsageError
+from .console import print_error, progress, say, status
+from .errors import EngineError, FrameError, PreprocessError, SourceError, UsageError
 from .loading import open_bundle
 from .loop import Loop, LoopOptions
 from .scorer import Scorer
@@ -61,6 +61,7 @@ class RunRequest:
     threads: int = 0
     bf16: bool = False
     tune: bool = True
+    build: bool = True
     source_options: SourceOptions = field(default_factory=SourceOptions)
     loop_options: LoopOptions = field(default_factory=LoopOptions)
     outputs: Outputs = field(default_factory=Outputs)
@@ -85,10 +86,7 @@ def run(request: RunRequest) -> int:
         sinks = _open_sinks(request.outputs)
         for sink in sinks:
             stack.callback(sink.close)
-        tuner = Tuner(scorers) if _may_tune(request) else None
-        if tuner is not None:
-            stack.callback(tuner.close)
-        return _run_all(request, sources, only, scorers, sinks, tuner, signals)
+        return _run_all(request, sources, only, scorers, sinks, _between(request, scorers, stack), signals)
 
 
 def checked_sources(request: RunRequest) -> list[str]:
@@ -113,7 +111,7 @@ def _run_all(
     only: Source | None,
     scorers: dict[str, Scorer],
     sinks: list[Sink],
-    tuner: Tuner | None,
+    between: Callable[[int], None] | None,
     signals: _Signals,
 ) -> int:
     from .sources import label, open_source
@@ -125,7 +123,7 @@ def _run_all(
         try:
             source = only or open_source(uri, request.source_options)
             source.on_status = status
-            loop = Loop(source, scorers, sinks, request.loop_options, tuner.between if tuner is not None else None)
+            loop = Loop(source, scorers, sinks, request.loop_options, between)
             signals.attach(loop)
             summaries = loop.run()
         except (SourceError, FrameError, PreprocessError) as error:
@@ -238,16 +236,61 @@ def _check_paths(outputs: Outputs, sources: Sequence[str]) -> None:
         raise UsageError(f"--moments '{outputs.moments}' is a file; expected a folder")
 
 
-def _may_tune(request: RunRequest) -> bool:
-    return request.tune and request.engine == "auto" and not request.bf16
+def _between(request: RunRequest, scorers: dict[str, Scorer], stack: ExitStack) -> Callable[[int], None] | None:
+    """What goes on beside the scoring, called between frames: building a plan that is missing, then timing engines."""
+    if request.engine != "auto" or request.bf16:
+        return None
+    calls: list[Callable[[int], None]] = []
+    busy: Callable[[], bool] = bool
+    if _may_build(request):
+        from .planning import Planner
+
+        planner = Planner(scorers)
+        stack.callback(planner.close)
+        calls.append(planner.between)
+        busy = planner.busy
+    if request.tune:
+        tuner = Tuner(scorers, busy=busy)
+        stack.callback(tuner.close)
+        calls.append(tuner.between)
+
+    def between(frames: int) -> None:
+        for call in calls:
+            call(frames)
+
+    return between if calls else None
+
+
+def _may_build(request: RunRequest) -> bool:
+    """Whether there is anything to build plans with, as far as can be told without importing it."""
+    return request.build and backends.get("tensorrt").installed()
+
+
+def _open_scorer(request: RunRequest, path: Path | None) -> Scorer:
+    """Open a bundle; where only TensorRT may run it and has no plan yet, build that first."""
+    bundle = open_bundle(path)
+
+    def opened() -> Scorer:
+        return Scorer(bundle, request.engine, request.precision, threads=request.threads, bf16=request.bf16, tell=say)
+
+    try:
+        return opened()
+    except EngineError:
+        wanted = unbuilt(bundle, request.engine, request.precision) if _may_build(request) else None
+        if wanted is None:
+            raise
+    from .building import PERCENT
+    from .planning import build_plan
+
+    with progress(f"memedge: building the TensorRT plan of {bundle.manifest.name}", PERCENT) as tracker:
+        build_plan(bundle, wanted, 1, tracker)
+    return opened()
 
 
 def _open_scorers(request: RunRequest, stack: ExitStack) -> dict[str, Scorer]:
     scorers: dict[str, Scorer] = {}
     for path in request.bundles or (None,):
-        scorer = stack.enter_context(
-            Scorer(open_bundle(path), request.engine, request.precision, threads=request.threads, bf16=request.bf16)
-        )
+        scorer = stack.enter_context(_open_scorer(request, path))
         name, number = scorer.manifest.name, 2
         while name in scorers:
             name, number = f"{scorer.manifest.name}#{number}", number + 1

@@ -41,12 +41,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A candidate that could not be used, why, and what would mend it; ``plan``: building its plan would."""
+    """A candidate that could not be used, why, and what would mend it."""
 
     candidate: Candidate
     reason: str
     fix: str | None = None
-    plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def candidates(bundle: Bundle, engine: str = "auto", precision: str = "auto") ->
         EngineError: an unknown engine or precision, or one that cannot run any lowering of this bundle.
     """
     check_precision(precision)
-    names = backends.names() if engine == "auto" else [engine]
+    names = backends.automatic() if engine == "auto" else [engine]
     found = [c for name in names for c in _of_backend(bundle, backends.get(name), precision)]
     if found:
         return found
@@ -134,7 +133,7 @@ def first(
             if accept is not None:
                 accept(engines)
         except EngineError as error:
-            skipped.append(Skipped(candidate, bare(candidate, error), error.fix, _wants_plan(error)))
+            skipped.append(Skipped(candidate, bare(candidate, error), error.fix))
             errors.append(error)
             continue
         return Choice(candidate, engines, tuple(skipped), candidate == known)
@@ -165,6 +164,34 @@ def open_engines(bundle: Bundle, candidate: Candidate, options: EngineOptions | 
             engine.close()
         raise
     return opened
+
+
+def unbuilt(
+    bundle: Bundle, engine: str = "auto", precision: str = "auto", options: EngineOptions | None = None
+) -> Candidate | None:
+    """What could run the bundle once its plan is built here: TensorRT's best candidate, while it has no fitting plan.
+
+    None where TensorRT is not usable or not wanted.
+    """
+    try:
+        best = next((c for c in candidates(bundle, engine, precision) if c.backend == "tensorrt"), None)
+    except EngineError:
+        return None
+    if best is None or not backends.get(best.backend).installed():
+        return None
+    if not backends.get(best.backend).availability().usable:
+        return None
+    from .plans import library, lookup
+    from .plans.machine import Machine
+
+    machine = Machine.here(library.tensorrt())
+    for node in bundle.manifest.nodes:
+        if node.kind == "graph":
+            try:
+                lookup.find(bundle, node, best.lowering, (options or EngineOptions()).max_batch, machine)
+            except (PlanMissing, PlanMismatch):
+                return best
+    return None
 
 
 def tune(
@@ -277,10 +304,6 @@ def library_versions(names: Iterable[str] | None = None) -> dict[str, str]:
 def bare(candidate: Candidate, error: EngineError) -> str:
     """An error's message without the engine's name, for lines that begin with it."""
     return error.message.removeprefix(f"engine {candidate.backend}: ")
-
-
-def _wants_plan(error: EngineError) -> bool:
-    return isinstance(error, (PlanMissing, PlanMismatch))
 
 
 def _key(bundle: Bundle, precision: str, options: EngineOptions) -> dict[str, Any]:

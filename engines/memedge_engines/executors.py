@@ -37,9 +37,9 @@ def make(
 
 
 def _on_gpu(bundle: Bundle, engines: Mapping[str, Engine], max_batch: int, tell: Callable[[str], None]) -> Executor:
-    from .backends.tensorrt import TensorRTEngine
     from .cuda.device import CudaDevice
     from .cuda_executor import CudaExecutor, fits
+    from .plans.engine import TensorRTEngine
 
     ours = [engine for engine in engines.values() if isinstance(engine, TensorRTEngine)]
     if fits(bundle.manifest) and len(ours) == 1:

@@ -90,6 +90,9 @@ def command(
     tune: Annotated[
         bool, _option("Time the other engines after the first scores and use the best.", panel=_ENGINE)
     ] = True,
+    build: Annotated[
+        bool, _option("Build a missing TensorRT plan while scoring and go over to it.", panel=_ENGINE)
+    ] = True,
     camera_size: Annotated[
         str | None, _option("Picture size asked of a camera, e.g. 1280x720.", panel=_CAMERA, metavar="WxH")
     ] = None,
@@ -129,6 +132,7 @@ def command(
         threads=threads,
         bf16=bf16,
         tune=tune,
+        build=build,
         source_options=SourceOptions(
             camera_size=_size(camera_size),
             camera_fps=camera_fps,

@@ -6,6 +6,8 @@
 - :mod:`.inspection`: how many layers of a plan really run int8.
 - :mod:`.sidecar`: the record next to a plan that says what it is; the header of a plan's bytes.
 - :mod:`.store`: plans and timing caches in the user's cache folder.
+- :mod:`.lookup`: which stored plan serves a wish.
+- :mod:`.runtime`: a plan in memory, its execution contexts; :mod:`.engine`: the engine seam over it.
 - :mod:`.proof`: golden frames through plans before anything else runs on them.
 - :mod:`.process`: building in a child process; :mod:`.child` is what runs there.
 """
