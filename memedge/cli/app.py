@@ -30,6 +30,7 @@ _OWN = {
     "models": "List the models, with input, size and published correlation.",
     "info": "Show what a bundle is made of.",
     "verify": "Rerun a bundle's golden frames with every usable engine.",
+    "selftest": "Test memedge on this machine; a report to paste into an issue.",
     "build": "Build a bundle's TensorRT plan on this device.",
     "compare": "Measure how two bundles, precisions or engines differ on the same pictures.",
 }
