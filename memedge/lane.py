@@ -14,6 +14,7 @@ from memedge_engines.executor import Outputs, Ticket
 from memedge_engines.frame import Frame
 from memedge_engines.manifest import Target
 
+from .domain import DomainCheck
 from .moments import Moments
 from .reading import Reading, TargetReading
 from .rolling import COMPLETE_COVERAGE, Rolling, percentile
@@ -119,6 +120,8 @@ class Lane:
             if output.role in ("embedding", "features")
         }
         self._untrained = manifest.untrained
+        self._domain = DomainCheck(manifest)
+        self._domain_flags: tuple[str, ...] = ()
         self._stream = f"{source}#{label}#{id(self)}"
         self._last_outputs: Outputs | None = None
         self._newest_scored_s: float | None = None
@@ -173,6 +176,7 @@ class Lane:
             result = pending.ticket.result()[0]
             self._last_outputs = result
             flags.update(result.flags)
+            self._domain_flags = self._domain.flags(result.values)
             for target, value, complete in fresh_targets(self.scorer.manifest, result):
                 fresh[target.name] = (value, complete)
             outputs = self._extra(result)
@@ -183,6 +187,8 @@ class Lane:
             for name, track in self.tracks.items():
                 if track.last is not None:
                     fresh[name] = (track.last, track.complete)
+        if fresh:
+            flags.update(self._domain_flags)
         begin = time.perf_counter()
         self.seen += 1
         targets = {name: self._update(track, frame, flags, fresh.get(name)) for name, track in self.tracks.items()}

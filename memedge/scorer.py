@@ -22,6 +22,7 @@ from memedge_engines.frame import Frame
 from memedge_engines.manifest import Manifest, Target
 from memedge_engines.replaceable import ReplaceableExecutor
 
+from .domain import DomainCheck
 from .errors import EngineError, UsageError
 from .rolling import percentile
 
@@ -40,7 +41,8 @@ class Score:
         percentile: 0..100 on the manifest's reference set, or none where it has no quantiles.
         targets: every target's value, 0..1.
         outputs: further outputs (``node.output``), without batch axis.
-        flags: ``untrained``; ``static`` when a bundle that needs several frames was shown one picture repeatedly.
+        flags: ``untrained``; ``out_of_domain`` (see :mod:`memedge.domain`); ``static`` when a bundle that needs several
+            frames was shown one picture repeatedly.
     """
 
     value: float
@@ -91,6 +93,7 @@ class Scorer:
 
     def _start(self, executor: Executor) -> None:
         self._executor = ReplaceableExecutor(executor)
+        self._domain = DomainCheck(self.bundle.manifest)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -193,6 +196,7 @@ class Scorer:
         flags = [
             f for f, on in (("static", needs_several(self.manifest)), ("untrained", self.manifest.untrained)) if on
         ]
+        flags += self._domain.flags(values)
         value = targets[primary.name]
         return Score(
             value,

@@ -29,6 +29,16 @@ class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     high: float
 
 
+class DomainStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mean and deviation of each axis of the embedding over training pictures, and the distance beyond which a picture
+    counts as out of domain (:mod:`memedge.domain`); ``flagged``: share of held-out pictures beyond it."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    threshold: float
+    flagged: float
+
+
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a checkpoint's metadata says of it.
 
@@ -38,6 +48,7 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         training: what it was trained on, for the manifest.
         targets: what its scores are of, the first one first. cuts: between classes, where it has some.
         quantiles: reference quantiles of the first target's scores, or none; ``more_quantiles``: of further targets.
+        domain: statistics of its embedding, or none where it gives none.
         score_scales: mean, deviation and range of each data set's training scores.
         licence: what is known of the licence of data and weights.
         data: the data sets' specifications without their folders (``lnsim``).
@@ -55,6 +66,7 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cuts: tuple[float, ...] = ()
     quantiles: Quantiles | None = None
     more_quantiles: dict[str, Quantiles] = {}
+    domain: DomainStatistics | None = None
     score_scales: tuple[ScoreScale, ...] = ()
     licence: str = ""
     data: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from memedge.console import status
 from memedge.errors import UsageError
 from memedge_engines import bundle as bundles
 from memedge_engines.bundle import Bundle
-from memedge_engines.manifest import Golden, Manifest, Node, NodeInput, NodeOutput, Provenance, Target
+from memedge_engines.manifest import Domain, Golden, Manifest, Node, NodeInput, NodeOutput, Provenance, Target
 
 from . import golden, models, summary, weights
 from .data.pictures import Picture
@@ -207,6 +207,7 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
         name=name,
         nodes=(node,),
         targets=targets,
+        domain=_domain(loaded),
         golden=Golden(
             file=bundles.file_entry("golden.npz", archive),
             frames=len(frames),
@@ -225,6 +226,14 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
         files={"model_card": bundles.file_entry("model_card.md", card)},
     )
     return manifest, files
+
+
+def _domain(loaded: Loaded) -> Domain | None:
+    """The manifest's block of the out-of-domain flag."""
+    if loaded.domain is None or not loaded.model.embedding:
+        return None
+    known = loaded.domain
+    return Domain(source=f"{NODE}.embedding", mean=known.mean, std=known.std, threshold=known.threshold)
 
 
 def score_names(network: FrameModel) -> list[str]:

@@ -47,6 +47,12 @@ def model_card(loaded: Loaded, name: str) -> str:
     references = dict.fromkeys(found.dataset for found in loaded.quantiles.values())
     if references:
         lines += ["", f"Percentiles refer to its scores of {', '.join(references)}."]
+    if loaded.domain is not None:
+        lines += [
+            "",
+            "A picture unlike the training pictures, by the features behind the score, is flagged `out_of_domain`: "
+            f"distance above {loaded.domain.threshold:g}; {loaded.domain.flagged:.1%} of held-out pictures exceed it.",
+        ]
     lines += ["", "No picture of its training data is part of this bundle."]
     licences = loaded.licence.split("; ") if loaded.licence else ["Not recorded."]
     lines += ["", "## Licence", "", *(f"- {text}" for text in licences), "", _NOT_FOR]

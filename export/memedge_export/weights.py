@@ -20,7 +20,7 @@ from torch import Tensor
 from memedge_engines.manifest import Preprocess, Quantiles, Training
 
 from . import models, untrained
-from .checkpoint import CheckpointInfo, read_info
+from .checkpoint import CheckpointInfo, DomainStatistics, read_info
 from .errors import WeightsError
 from .models.frame import FIRST, FrameModel
 
@@ -38,6 +38,7 @@ class Loaded:
     Attributes:
         origin: where the weights come from, in words.
         quantiles: reference quantiles of the scores by target.
+        domain: statistics of the embedding over training pictures, or none.
         notes: what was dropped, unused or made up; for stderr.
     """
 
@@ -48,6 +49,7 @@ class Loaded:
     origin: str
     quantiles: dict[str, Quantiles] = field(default_factory=dict)
     licence: str = ""
+    domain: DomainStatistics | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -263,7 +265,15 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
         if info.quantiles is not None:
             quantiles[info.targets[0]] = info.quantiles
         return Loaded(
-            entry.id, network, info.preprocess, info.training, str(path), quantiles, info.licence, notes=notes
+            entry.id,
+            network,
+            info.preprocess,
+            info.training,
+            str(path),
+            quantiles,
+            info.licence,
+            info.domain,
+            notes=notes,
         )
     loaded = Loaded(
         entry.id,

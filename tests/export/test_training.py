@@ -117,9 +117,26 @@ def test_a_run_learns_brightness_and_keeps_its_best(table: Path, tmp_path: Path)
     assert loaded.training.held_out == "list val (30 pictures; the epoch was chosen on it)"
     assert loaded.preprocess == models.squash_preset(16, 16)
     assert info.quantiles is None  # 30 pictures give no percentiles
+    # What it has seen, for the out-of-domain flag: recomputed here from the checkpoint's own weights.
+    assert info.domain is not None
+    seen = embeddings_of(loaded.model, [r for r in open_data(f"folder:{table}").split("train")])
+    assert np.array(info.domain.mean) == pytest.approx(seen.mean(0), abs=1e-4)
+    std = np.maximum(seen.std(0), 0.1 * np.median(seen.std(0)))
+    assert np.array(info.domain.std) == pytest.approx(std, abs=1e-4)
+    away = np.sqrt((((seen - seen.mean(0)) / std) ** 2).mean(1))
+    assert 0 <= info.domain.flagged <= 1 / 30
+    assert (away < info.domain.threshold).mean() > 0.9
     lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,phase,loss,val_spearman,val_mse,best"
     assert len(lines) == 8
+
+
+def embeddings_of(network: torch.nn.Module, records: list) -> np.ndarray:
+    from memedge_export.data.pictures import read_picture, to_tensor
+
+    pictures = torch.stack([to_tensor(read_picture(record.path), models.squash_preset(16, 16)) for record in records])
+    with torch.inference_mode():
+        return network(pictures)[-1].double().numpy()
 
 
 def test_early_stopping_ends_a_phase(table: Path, tmp_path: Path) -> None:

@@ -235,13 +235,18 @@ class ValidationFeed:
         count = len(network.targets)
         found = []
         with torch.inference_mode():
-            for begin in range(0, len(self.records), batch):
-                tensor = normalise(self._batch(begin, batch), self.contract).to(device)
+            for pictures in self.batches(batch):
+                tensor = normalise(pictures, self.contract).to(device)
                 scores = network(tensor.contiguous(memory_format=torch.channels_last))[:count]
                 found.append(torch.cat(scores, 1).double().cpu().numpy())
                 if progress is not None:
                     progress.advance(len(tensor))
         return np.concatenate(found).clip(0, 1)
+
+    def batches(self, batch: int) -> Iterator[NDArray[np.uint8]]:
+        """Fitted pictures of all records in order, uint8 ``[n, h, w, C]``."""
+        for begin in range(0, len(self.records), batch):
+            yield self._batch(begin, batch)
 
     def _batch(self, begin: int, batch: int) -> NDArray[np.uint8]:
         kept = self._kept.get(begin)

@@ -32,7 +32,7 @@ from ..data.records import DataSet, split_hash
 from ..errors import TrainingError
 from ..eval.metrics import Result, evaluate, quantiles
 from ..models.frame import FrameModel
-from . import losses, state
+from . import domain, losses, state
 from .devices import Devices, open_fabric
 from .feed import TrainingFeed, ValidationFeed, training_scores
 from .losses import Batch, Classes, ScoreStatistics
@@ -157,6 +157,9 @@ def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], Non
                 after_epoch(run)
         run.phase, run.epoch, run.since_best = run.phase + 1, 0, 0
     if fabric.is_global_zero:
+        domain.record(
+            job.out / BEST, session.network, session.feed.material.records, session.validation.records, job.seed
+        )
         session.draw()
         status(f"best validation Spearman {run.best:.3f}; weights in '{job.out / BEST}', curves in '{job.out}'")
     return job.out / BEST
