@@ -119,7 +119,7 @@ def test_a_run_learns_brightness_and_keeps_its_best(table: Path, tmp_path: Path)
     assert info.quantiles is None  # 30 pictures give no percentiles
     # What it has seen, for the out-of-domain flag: recomputed here from the checkpoint's own weights.
     assert info.domain is not None
-    seen = embeddings_of(loaded.model, [r for r in open_data(f"folder:{table}").split("train")])
+    seen = embeddings_of(loaded.model, open_data(f"folder:{table}").split("train"))
     assert np.array(info.domain.mean) == pytest.approx(seen.mean(0), abs=1e-4)
     std = np.maximum(seen.std(0), 0.1 * np.median(seen.std(0)))
     assert np.array(info.domain.std) == pytest.approx(std, abs=1e-4)
