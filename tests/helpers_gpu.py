@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +87,11 @@ def fake_gpu(version: str = "10.3", **options: Any) -> Iterator[FakeGpu]:
         stack.enter_context(mock.patch.object(opening, "load_driver", return_value=driver))
         stack.enter_context(mock.patch.object(hardware, "nvidia_driver", return_value=True))
         stack.enter_context(mock.patch.dict("sys.modules", {"tensorrt": trt}))
-        yield FakeGpu(driver, trt)
+        try:
+            yield FakeGpu(driver, trt)
+        except SystemExit:
+            driver.close_check()
+            raise
         driver.close_check()
 
 
@@ -174,3 +180,22 @@ def _with_input(model: bytes, storage: InputStorage) -> bytes:
 
 def _quantizer(name: str, scale: float) -> list[tuple[str, float, Any]]:
     return [(f"{name}_scale", scale, np.float32), (f"{name}_zero", 0, np.int8)]
+
+
+@contextmanager
+def gpu_for_runs(**options: Any) -> Iterator[FakeGpu]:
+    """:func:`fake_gpu`, with children of ``memedge run`` that build with the same fake TensorRT."""
+    from memedge import building, planning
+    from memedge_engines.plans.machine import Machine
+
+    with fake_gpu(devices=[desktop()], **options) as gpu:
+        build = functools.partial(building.build, machine=Machine.here(gpu.trt), module="helpers_child_trt")
+        with mock.patch.object(planning, "build", build):
+            yield gpu
+
+
+if __name__ == "__main__":  # memedge on such a machine, as a process of its own
+    from memedge import cli
+
+    with gpu_for_runs():
+        cli.main(sys.argv[1:])
