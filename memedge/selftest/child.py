@@ -24,6 +24,9 @@ from memedge_engines.bundle import Bundle
 
 from .report import Outcome, Step, attempt, missing
 
+MODULE = "memedge.selftest.child"
+"""What runs in the other process."""
+
 _LIMIT_S = {"plan": 1800.0}
 _USUAL_LIMIT_S = 180.0
 _LAST_WORDS = 400
@@ -78,7 +81,7 @@ class _Child:
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self.gone = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, os.fspath(bundle.path)],
+            [sys.executable, "-m", MODULE, os.fspath(bundle.path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=environment,
         )  # fmt: skip
         assert self._process.stdout is not None
