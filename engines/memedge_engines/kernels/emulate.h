@@ -22,17 +22,19 @@ struct me_index {
 };
 extern me_index blockIdx;
 extern int me_first_thread, me_thread_step; /* threads are run upwards or downwards */
-extern me_u32 me_pool[];
 
 #define __global__
 #define __restrict__ __restrict
 #define __launch_bounds__(threads, blocks)
+#define ME_CALLED static
 #define ME_EACH_THREAD(t) for (int t = me_first_thread; t >= 0 && t < ME_THREADS; t += me_thread_step)
 #define ME_SYNC()
 #define ME_OWN(type, name) static type name[ME_THREADS]
 #define ME_MY(name, t) name[t]
-#define ME_SHARED(name, words) me_u32 *const name = me_pool
+#define ME_SHARED(name, words) static me_u32 name[words]
 #define ME_UNROLL
+#define ME_UNROLL_2
+#define ME_UNROLL_4
 #define ME_ROLLED
 
 ME_FN me_u32 me_read8(me_u64 address) { return *me_at(address, 1, false); }
@@ -42,6 +44,15 @@ ME_FN me_u32 me_read32(me_u64 address) { return *(const me_u32 *)me_at(address, 
 ME_FN void me_write8(me_u64 address, me_u32 value) { *me_at(address, 1, true) = (me_u8)value; }
 ME_FN void me_write16(me_u64 address, me_u32 value) { *(me_u16 *)me_at(address, 2, true) = (me_u16)value; }
 ME_FN void me_write32(me_u64 address, me_u32 value) { *(me_u32 *)me_at(address, 4, true) = value; }
+
+ME_FN void me_read_two(const me_u32 *from, me_u32 *a, me_u32 *b) {
+    *a = from[0];
+    *b = from[1];
+}
+ME_FN void me_write_two(me_u32 *to, me_u32 a, me_u32 b) {
+    to[0] = a;
+    to[1] = b;
+}
 
 /* As the PTX manual describes prmt (in its default mode), dp2a and cvt.pack. */
 ME_FN me_u32 me_pick(me_u32 a, me_u32 b, me_u32 choice) {
@@ -54,6 +65,7 @@ ME_FN me_u32 me_dot_low(me_u32 pair, me_u32 bytes, me_u32 sum) {
     return sum + (pair & 0xffff) * (bytes & 255) + (pair >> 16) * (bytes >> 8 & 255);
 }
 ME_FN me_u32 me_dot_high(me_u32 pair, me_u32 bytes, me_u32 sum) { return me_dot_low(pair, bytes >> 16, sum); }
+ME_FN me_u32 me_signed(me_u32 couple) { return couple ^ 0x08000800u; }
 ME_FN me_u32 me_pack(me_i32 a, me_i32 b, me_i32 c, me_i32 d) {
     return me_byte(a) | (me_u32)me_byte(b) << 8 | (me_u32)me_byte(c) << 16 | (me_u32)me_byte(d) << 24;
 }

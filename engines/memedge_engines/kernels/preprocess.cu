@@ -29,182 +29,216 @@
 #define ME_TILE_W 32
 #define ME_TILE_H 8
 #define ME_THREADS 256
-#define ME_GROUPS 64     /* groups of four columns at a time */
+#ifndef ME_BLOCKS
+#define ME_BLOCKS 4 /* that share a multiprocessor: what the registers are limited for */
+#endif
 #define ME_POOL_WORDS 6144 /* shared memory */
-#define ME_SHARES (ME_TILE_H * ME_GROUPS / ME_THREADS) /* sums down a column that one thread holds */
+#define ME_GROUPS 64       /* groups of four columns at a time, */
+#define ME_GROUPS_SAVED 32 /* where sums have to be kept between parts of the source rows */
 
 #if ME_TILE_W * ME_TILE_H != ME_THREADS
 #error "one thread makes one result"
 #endif
 
-/* A range of source columns and rows of one step, and where its levels lie: [channel][rows_most][groups_most] words. */
+ME_SHARED(me_pool, ME_POOL_WORDS);
+ME_SHARED(me_parameters, sizeof(me_job) / 4);
+
+/* What a tile works on at a time, and where it lies in me_pool, for `groups_most` groups a row:
+ * between [ME_TILE_H][4 * groups_most][channel] of me_u16, saved [ME_TILE_H][groups_most][channel][4] of me_u32,
+ * levels [rows_most / 2][groups_most][channel][2] words of sources.h. */
 struct me_part {
-    int col, groups, row, rows;
-    int groups_most, rows_most;
-    int row_step, group_step; /* ME_THREADS in rows of groups_most groups */
+    int col, groups, row, rows; /* from row `row`, which may be -1; `rows` is even, and may reach beyond the source */
+    int groups_most, rows_most; /* rows_most is even */
+    int pairs_at_once;          /* pairs of rows that ME_THREADS threads convert, one thread a group */
+    int saved, levels;          /* first words; `between` begins at 0 */
 };
 
-/* What a thread keeps: its first pair of row and group, sums of the result that it makes, and of the columns that it sums down. */
+/* What a thread keeps from part to part: its place in the parts, the sums of the result that it makes. */
 template <int CHANNELS>
-struct me_result {
+struct me_own {
     int row, group;
     me_i32 sums[CHANNELS];
 };
-template <int CHANNELS>
-struct me_columns {
-    me_u32 sums[ME_SHARES][CHANNELS][4];
+
+/* What one thread converts: four columns from `col` on, every `step`th pair of rows from row `row` on, `pairs` in all. `to`:
+ * its first word in me_pool, `stride` words from pair to pair; `gray`: of three channels, one is wanted. */
+struct me_column {
+    int col, row, pairs, step, to, stride;
+    bool gray;
 };
 
-/* A thread's next pair of row and group: ME_THREADS pairs on. */
-ME_FN void me_advance(const me_part &p, int &row, int &group) {
-    row += p.row_step;
-    group += p.group_step;
-    if (group >= p.groups_most) {
-        group -= p.groups_most;
-        row++;
-    }
-}
-
 template <int CHANNELS, typename Load>
-ME_FN void me_convert(const me_part &p, int row, int group, me_u32 *levels, Load load) {
-    while (row < p.rows) {
-        if (group < p.groups) {
-            me_u32 words[CHANNELS];
-            load(p.row + row, p.col + 4 * group, words);
-            ME_UNROLL
-            for (int c = 0; c < CHANNELS; c++) levels[(c * p.rows_most + row) * p.groups_most + group] = words[c];
+ME_FN void me_convert_by(me_column c, Load load) {
+    ME_ROLLED
+    for (; c.pairs > 0; c.pairs--, c.row += 2 * c.step, c.to += c.stride) {
+        me_u32 words[2 * CHANNELS];
+        load(c.row, c.col, words);
+        if (CHANNELS == 3 && c.gray) {
+            me_write_two(me_pool + c.to, me_gray_word(words[0], words[2], words[4]), me_gray_word(words[1], words[3], words[5]));
+            continue;
         }
-        me_advance(p, row, group);
+        ME_UNROLL
+        for (int i = 0; i < CHANNELS; i++) me_write_two(me_pool + c.to + 2 * i, words[2 * i], words[2 * i + 1]);
     }
 }
 
-template <int CHANNELS, int FORMAT>
-ME_FN void me_convert_yuv(const me_source &s, const me_part &p, int row, int group, me_u32 *levels) {
-    me_convert<CHANNELS>(p, row, group, levels,
-                         [&](int r, int col, me_u32 *words) { me_yuv<CHANNELS, FORMAT>(s, r, col, words); });
+template <int FORMAT>
+ME_FN void me_convert_yuv(const me_source &s, const me_column &c) {
+    me_convert_by<3>(c, [&](int row, int col, me_u32 *words) { me_yuv<FORMAT>(s, row, col, words); });
 }
 
-template <int CHANNELS>
-ME_FN void me_convert_any(const me_source &s, const me_part &p, int row, int group, me_u32 *levels) {
+ME_CALLED void me_convert(const me_job &job, me_column c) {
+    const me_source s = me_source_of(job);
     switch (s.format) {
     case ME_RGB24:
-    case ME_BGR24:
-        me_convert<CHANNELS>(p, row, group, levels,
-                             [&](int r, int col, me_u32 *words) { me_packed<CHANNELS>(s, r, col, words); });
-        break;
-    case ME_GRAY8:
-        me_convert<1>(p, row, group, levels, [&](int r, int col, me_u32 *words) { me_luma(s, r, col, words); });
-        break;
-    case ME_NV12: me_convert_yuv<CHANNELS, ME_NV12>(s, p, row, group, levels); break;
+    case ME_BGR24: me_convert_by<3>(c, [&](int row, int col, me_u32 *words) { me_packed(s, row, col, words); }); break;
+    case ME_GRAY8: me_convert_by<1>(c, [&](int row, int col, me_u32 *words) { me_luma(s, row, col, words); }); break;
+    case ME_YUYV422: me_convert_by<3>(c, [&](int row, int col, me_u32 *words) { me_yuyv(s, row, col, words); }); break;
+    case ME_NV12: me_convert_yuv<ME_NV12>(s, c); break;
     case ME_I420:
-    case ME_YUV422P: me_convert_yuv<CHANNELS, ME_I420>(s, p, row, group, levels); break;
-    case ME_YUV444P: me_convert_yuv<CHANNELS, ME_YUV444P>(s, p, row, group, levels); break;
-    case ME_YUYV422: me_convert_yuv<CHANNELS, ME_YUYV422>(s, p, row, group, levels); break;
+    case ME_YUV422P: me_convert_yuv<ME_I420>(s, c); break;
+    case ME_YUV444P: me_convert_yuv<ME_YUV444P>(s, c); break;
     }
 }
 
-/* Adds what rows p.row..p.row+p.rows-1 bring to the sums of four columns. first, weights: of the sums' result. */
+/* Row y of the tile, four columns: adds what the part's rows bring; then saves the sums, or rounds them when they are
+ * whole. axis: down; result: y counted from the picture's first. */
 template <int CHANNELS>
-ME_FN void me_down(const me_part &p, const me_u32 *levels, int group, int first, me_u64 weights, int taps,
-                   me_u32 sums[CHANNELS][4]) {
-    const int from = me_most(first, p.row), to = me_least(first + taps, p.row + p.rows);
-    ME_ROLLED
-    for (int row = from; row < to; row += 2) {
-        const bool both = row + 1 < to;
-        me_u32 pair = me_read16(weights + 2 * (row - first));
-        if (both) pair |= me_read16(weights + 2 * (row - first) + 2) << 16;
+ME_FN void me_down(const me_part &p, const me_axis &axis, int result, int y, int group, bool fresh, bool whole) {
+    const int first = (int)me_read32(axis.first + 4 * (me_u64)result), taps = axis.taps;
+    const int from = me_most(first - p.row, 0) >> 1, to = me_least(first + taps - p.row + 1, p.rows) >> 1;
+    const me_u32 *levels = me_pool + p.levels + 2 * CHANNELS * (from * p.groups_most + group);
+    const int place = y * p.groups_most + group, step = 2 * CHANNELS * p.groups_most;
+    me_u32 *saved = me_pool + p.saved + 4 * CHANNELS * place;
+    me_u32 sums[4 * CHANNELS];
+    ME_UNROLL
+    for (int i = 0; i < 4 * CHANNELS; i++) sums[i] = fresh ? 0 : saved[i];
+    int tap = p.row + 2 * from - first; /* of the pair's upper row; -1 where only the lower one has a weight */
+    me_u64 weights = axis.weight + 2 * ((me_u64)result * (me_u32)taps) + 2 * (me_u64)(long long)tap;
+    ME_UNROLL_2
+    for (int pair = from; pair < to; pair++) {
+        const me_u32 upper = tap >= 0 ? me_read16(weights) : 0, lower = tap + 1 < taps ? me_read16(weights + 2) : 0;
+        const me_u32 both = me_couple(upper, lower);
         ME_UNROLL
         for (int c = 0; c < CHANNELS; c++) {
-            const me_u32 *here = levels + (c * p.rows_most + row - p.row) * p.groups_most + group;
-            const me_u32 upper = here[0], lower = both ? here[p.groups_most] : 0;
-            const me_u32 left = me_pick(upper, lower, 0x5140), right = me_pick(upper, lower, 0x7362);
-            sums[c][0] = me_dot_low(pair, left, sums[c][0]);
-            sums[c][1] = me_dot_high(pair, left, sums[c][1]);
-            sums[c][2] = me_dot_low(pair, right, sums[c][2]);
-            sums[c][3] = me_dot_high(pair, right, sums[c][3]);
+            me_u32 left, right;
+            me_read_two(levels + 2 * c, &left, &right);
+            sums[4 * c] = me_dot_low(both, left, sums[4 * c]);
+            sums[4 * c + 1] = me_dot_high(both, left, sums[4 * c + 1]);
+            sums[4 * c + 2] = me_dot_low(both, right, sums[4 * c + 2]);
+            sums[4 * c + 3] = me_dot_high(both, right, sums[4 * c + 3]);
         }
+        weights += 4;
+        levels += step;
+        tap += 2;
     }
+    if (!whole) {
+        ME_UNROLL
+        for (int i = 0; i < 4 * CHANNELS; i++) saved[i] = sums[i];
+        return;
+    }
+    me_u32 *between = me_pool + 2 * CHANNELS * place;
+    me_u32 words[2 * CHANNELS];
+    ME_UNROLL
+    for (int i = 0; i < 2 * CHANNELS; i++) {
+        const int a = 2 * i, b = 2 * i + 1; /* of [column][channel] */
+        words[i] = me_couple((me_u32)me_between((me_i32)sums[a % CHANNELS * 4 + a / CHANNELS]),
+                             (me_u32)me_between((me_i32)sums[b % CHANNELS * 4 + b / CHANNELS]));
+    }
+    ME_UNROLL
+    for (int c = 0; c < CHANNELS; c++) me_write_two(between + 2 * c, words[2 * c], words[2 * c + 1]);
 }
 
-/* Adds what the part's columns bring to one result. between: [channel][ME_TILE_H][4 * groups_most]. */
+/* One result: adds what the part's columns bring. axis: across; result: counted from the picture's first. */
 template <int CHANNELS>
-ME_FN void me_sum_across(const me_part &p, const me_u16 *between, int y, int first, me_u64 weights, int taps,
-                         me_i32 sums[CHANNELS]) {
-    const int from = me_most(first, p.col), to = me_least(first + taps, p.col + 4 * p.groups);
-    const me_u16 *row = between + 4 * y * p.groups_most - p.col;
-    ME_ROLLED
-    for (int col = from; col < to; col++) {
-        const me_i32 weight = (me_i32)me_read16(weights + 2 * (col - first));
+ME_FN void me_sum_across(const me_part &p, const me_axis &axis, int result, int y, me_i32 sums[CHANNELS]) {
+    const int first = (int)me_read32(axis.first + 4 * (me_u64)result);
+    const int from = me_most(first, p.col), to = me_least(first + axis.taps, p.col + 4 * p.groups);
+    me_u64 weights = axis.weight + 2 * ((me_u64)result * (me_u32)axis.taps + (me_u32)(from - first));
+    const me_u16 *between = (const me_u16 *)me_pool + CHANNELS * (4 * y * p.groups_most + from - p.col);
+    me_i32 own[CHANNELS];
+    ME_UNROLL
+    for (int c = 0; c < CHANNELS; c++) own[c] = 0;
+    ME_UNROLL_4
+    for (int left = to - from; left > 0; left--) {
+        const me_i32 weight = (me_i32)me_read16(weights);
         ME_UNROLL
-        for (int c = 0; c < CHANNELS; c++) sums[c] += weight * (me_i32)row[4 * c * ME_TILE_H * p.groups_most + col];
+        for (int c = 0; c < CHANNELS; c++) own[c] += weight * (me_i32)between[c];
+        weights += 2;
+        between += CHANNELS;
     }
+    ME_UNROLL
+    for (int c = 0; c < CHANNELS; c++) sums[c] += own[c];
 }
 
 ME_FN void me_store(const me_job &job, int channel, int level, int place) {
-    const int plane = job.x.count * job.y.count;
+    const me_u64 plane = (me_u64)job.x.count * (me_u32)job.y.count;
     const me_u64 value = job.table + (me_u64)(channel * 256 + level) * (me_u32)job.element;
-    const me_u64 target = job.target + ((me_u64)channel * (me_u32)plane + (me_u32)place) * (me_u32)job.element;
+    const me_u64 target = job.target + ((me_u64)channel * plane + (me_u32)place) * (me_u32)job.element;
     if (job.element == 4) me_write32(target, me_read32(value));
     else if (job.element == 2) me_write16(target, me_read16(value));
     else me_write8(target, me_read8(value));
 }
 
+/* Divides groups of four columns into equal parts of at most `most`, and the pool. */
+template <int CHANNELS>
+ME_FN void me_divide(me_part &p, int groups, int most, bool saves) {
+    const int parts = (groups + most - 1) / most;
+    p.groups_most = (groups + parts - 1) / parts;
+    p.pairs_at_once = ME_THREADS / p.groups_most;
+    const int sums = CHANNELS * ME_TILE_H * p.groups_most;
+    p.saved = 2 * sums;
+    p.levels = p.saved + (saves ? 4 * sums : 0);
+    p.rows_most = (ME_POOL_WORDS - p.levels) / (CHANNELS * p.groups_most) & ~1;
+}
+
 /* One tile, results from (left, top) on. CHANNELS: of the levels; the tensor may repeat one level in three planes. */
 template <int CHANNELS>
-ME_FN void me_tile(const me_job &job, int left, int top, me_u32 *pool) {
-    const me_source source = me_source_of(&job);
+ME_FN void me_tile(const me_job &job, int left, int top) {
     const int across = me_least(ME_TILE_W, job.x.count - left), down = me_least(ME_TILE_H, job.y.count - top);
-    const int col_begin = (int)me_read32(job.x.first + 4 * left) & ~3;
-    const int col_end = (int)me_read32(job.x.first + 4 * (left + across - 1)) + job.x.taps;
-    const int row_begin = (int)me_read32(job.y.first + 4 * top);
-    const int row_end = (int)me_read32(job.y.first + 4 * (top + down - 1)) + job.y.taps;
-    const int groups = (col_end - col_begin + 3) >> 2, parts = (groups + ME_GROUPS - 1) / ME_GROUPS;
+    const int col_begin = (int)me_read32(job.x.first + 4 * (me_u64)left) & ~3;
+    const int col_end = (int)me_read32(job.x.first + 4 * (me_u64)(left + across - 1)) + job.x.taps;
+    const int row_begin = me_first_of_two(job, (int)me_read32(job.y.first + 4 * (me_u64)top));
+    const int row_end = (int)me_read32(job.y.first + 4 * (me_u64)(top + down - 1)) + job.y.taps;
+    const int groups = (col_end - col_begin + 3) >> 2;
     me_part p;
-    p.groups_most = (groups + parts - 1) / parts;
-    me_u16 *between = (me_u16 *)pool;
-    me_u32 *levels = pool + CHANNELS * ME_TILE_H * p.groups_most * 2;
-    p.row_step = ME_THREADS / p.groups_most;
-    p.group_step = ME_THREADS % p.groups_most;
-    p.rows_most = (ME_POOL_WORDS - CHANNELS * ME_TILE_H * p.groups_most * 2) / (CHANNELS * p.groups_most);
+    me_divide<CHANNELS>(p, groups, ME_GROUPS, false);
+    if (row_end - row_begin > p.rows_most) me_divide<CHANNELS>(p, groups, ME_GROUPS_SAVED, true);
     const bool turned = job.rotation == 90 || job.rotation == 270;
 
-    ME_OWN(me_result<CHANNELS>, result);
-    ME_OWN(me_columns<CHANNELS>, columns);
+    ME_OWN(me_own<CHANNELS>, own);
     ME_EACH_THREAD(t) {
-        ME_MY(result, t).row = t / p.groups_most;
-        ME_MY(result, t).group = t % p.groups_most;
-        for (int c = 0; c < CHANNELS; c++) ME_MY(result, t).sums[c] = 0;
+        ME_MY(own, t).row = t / p.groups_most;
+        ME_MY(own, t).group = t % p.groups_most;
+        for (int c = 0; c < CHANNELS; c++) ME_MY(own, t).sums[c] = 0;
     }
     for (int begin = 0; begin < groups; begin += p.groups_most) {
         p.col = col_begin + 4 * begin;
         p.groups = me_least(p.groups_most, groups - begin);
         for (p.row = row_begin; p.row < row_end; p.row += p.rows_most) {
-            p.rows = me_least(p.rows_most, row_end - p.row);
+            p.rows = me_least(p.rows_most, (row_end - p.row + 1) & ~1);
             ME_EACH_THREAD(t) {
-                me_convert_any<CHANNELS>(source, p, ME_MY(result, t).row, ME_MY(result, t).group, levels);
+                const int row = ME_MY(own, t).row, group = ME_MY(own, t).group;
+                if (row < p.pairs_at_once && group < p.groups) {
+                    me_column c;
+                    c.col = p.col + 4 * group;
+                    c.row = p.row + 2 * row;
+                    c.step = p.pairs_at_once;
+                    c.pairs = ((p.rows >> 1) - row + c.step - 1) / c.step;
+                    c.stride = 2 * CHANNELS * c.step * p.groups_most;
+                    c.to = p.levels + 2 * CHANNELS * (row * p.groups_most + group);
+                    c.gray = CHANNELS == 1;
+                    me_convert(job, c);
+                }
             }
             ME_SYNC();
-            const bool fresh = p.row == row_begin, last = p.row + p.rows == row_end;
+            const bool fresh = p.row == row_begin, whole = p.row + p.rows >= row_end;
             ME_EACH_THREAD(t) {
-                int y = ME_MY(result, t).row, group = ME_MY(result, t).group;
-                ME_UNROLL
-                for (int share = 0; share < ME_SHARES; share++, me_advance(p, y, group)) {
-                    me_u32(*sums)[4] = ME_MY(columns, t).sums[share];
-                    if (fresh) {
-                        ME_UNROLL
-                        for (int i = 0; i < 4 * CHANNELS; i++) sums[i >> 2][i & 3] = 0;
-                    }
-                    if (y >= down || group >= p.groups) continue;
-                    const int first = (int)me_read32(job.y.first + 4 * (top + y));
-                    me_down<CHANNELS>(p, levels, group, first, job.y.weight + 2 * (me_u64)((top + y) * job.y.taps),
-                                      job.y.taps, sums);
-                    if (!last) continue;
-                    ME_UNROLL
-                    for (int c = 0; c < CHANNELS; c++) {
-                        me_u16 *to = between + 4 * ((c * ME_TILE_H + y) * p.groups_most + group);
-                        ME_UNROLL
-                        for (int i = 0; i < 4; i++) to[i] = (me_u16)me_between((me_i32)sums[c][i]);
-                    }
+                const int row = ME_MY(own, t).row, group = ME_MY(own, t).group;
+                if (row < p.pairs_at_once && group < p.groups) {
+                    ME_ROLLED
+                    for (int y = row; y < down; y += p.pairs_at_once)
+                        me_down<CHANNELS>(p, job.y, top + y, y, group, fresh, whole);
                 }
             }
             ME_SYNC();
@@ -212,10 +246,7 @@ ME_FN void me_tile(const me_job &job, int left, int top, me_u32 *pool) {
         /* What follows is done by all threads before the next part's first ME_SYNC, and `between` is written after it. */
         ME_EACH_THREAD(t) {
             const int x = turned ? t / ME_TILE_H : t % ME_TILE_W, y = turned ? t % ME_TILE_H : t / ME_TILE_W;
-            if (x < across && y < down)
-                me_sum_across<CHANNELS>(p, between, y, (int)me_read32(job.x.first + 4 * (left + x)),
-                                        job.x.weight + 2 * (me_u64)((left + x) * job.x.taps), job.x.taps,
-                                        ME_MY(result, t).sums);
+            if (x < across && y < down) me_sum_across<CHANNELS>(p, job.x, left + x, y, ME_MY(own, t).sums);
         }
     }
     ME_EACH_THREAD(t) {
@@ -223,24 +254,26 @@ ME_FN void me_tile(const me_job &job, int left, int top, me_u32 *pool) {
         if (x < across && y < down) {
             const int place = me_turned(left + x, top + y, job.x.count, job.y.count, job.rotation);
             const int planes = job.order == ME_ORDER_GRAY ? 1 : 3;
-            for (int c = 0; c < planes; c++) {
-                const int from = job.order == ME_ORDER_BGR ? 2 - c : c;
-                me_i32 sum = ME_MY(result, t).sums[0];
-                ME_UNROLL
-                for (int i = 1; i < CHANNELS; i++) sum = from == i ? ME_MY(result, t).sums[i] : sum;
-                me_store(job, c, me_level(sum), place);
+            ME_UNROLL
+            for (int i = 0; i < 3; i++) {
+                const int channel = job.order == ME_ORDER_BGR ? 2 - i : i;
+                if (i < planes) me_store(job, channel, me_level(ME_MY(own, t).sums[i < CHANNELS ? i : 0]), place);
             }
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(ME_THREADS, 4) memedge_preprocess(const me_job *__restrict__ jobs) {
-    ME_SHARED(pool, ME_POOL_WORDS);
-    const me_job &job = jobs[blockIdx.z];
+extern "C" __global__ void __launch_bounds__(ME_THREADS, ME_BLOCKS) memedge_preprocess(me_u64 jobs) {
+    /* In shared memory, so that no register holds what another phase needs. */
+    ME_EACH_THREAD(t) {
+        if (t < (int)(sizeof(me_job) / 4)) me_parameters[t] = me_read32(jobs + blockIdx.z * sizeof(me_job) + 4 * t);
+    }
+    ME_SYNC();
+    const me_job &job = *(const me_job *)me_parameters;
     if (job.width == 0) return;
     const int tiles_x = (job.x.count + ME_TILE_W - 1) / ME_TILE_W;
     const int left = (int)blockIdx.x % tiles_x * ME_TILE_W, top = (int)blockIdx.x / tiles_x * ME_TILE_H;
     if (top >= job.y.count) return;
-    if (job.order == ME_ORDER_GRAY || job.format == ME_GRAY8) me_tile<1>(job, left, top, pool);
-    else me_tile<3>(job, left, top, pool);
+    if (job.order == ME_ORDER_GRAY || job.format == ME_GRAY8) me_tile<1>(job, left, top);
+    else me_tile<3>(job, left, top);
 }
