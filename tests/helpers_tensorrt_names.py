@@ -181,6 +181,8 @@ class _Reader:
         name = target.id if isinstance(target, ast.Name) else getattr(target, "attr", "").lstrip("_")
         if kind is not None or name not in CONVENTION or not isinstance(value, ast.Call):
             return kind
+        if isinstance(value.func, ast.Name) and value.func.id.lstrip("_")[:1].isupper():
+            return None  # an object of a class of ours
         handed = [self._type(argument, scope) for argument in value.args]
         return CONVENTION[name] if any(one is not None for one in handed) else None
 

@@ -179,6 +179,8 @@ def test_the_reading_leaves_other_objects_alone(tmp_path: Path) -> None:
         "    profile.level, job.profile.level, builder.build(trt)\n"
         "    engine: Mine = make()\n"
         "    engine.run()\n"
+        "    plan = LoadedPlan(trt, b'')\n"
+        "    plan.context()\n"
     )
     assert _read(source, tmp_path) == []
 
