@@ -1,6 +1,6 @@
 /* Every row kernel in plain C++, included once for each instruction set, inside a namespace of its own: compilers turn
  * these loops into that set's vector instructions. In the namespace `plain` they are the portable path, which also says
- * what the hand-written kernels of host_vector.h have to give.
+ * what the hand-written kernels have to give.
  */
 
 static void widen(const me_u8 *row, me_i32 count, me_i16 *between) {
@@ -35,19 +35,23 @@ static void finish(const me_i32 *sum, me_i32 count, me_i16 *between) {
 }
 
 [[maybe_unused]] static void across_loop(const me_i16 *between, const me_taps *taps, me_u8 *level) {
+    const me_i32 size = taps->size, step = size / 2 * taps->lanes;
     const me_i16 *weight = taps->weight;
-    for (me_i32 block = 0; block < taps->blocks; block++, weight += taps->units * 4 * ME_UNIT) {
-        for (me_i32 k = 0; k < 4; k++) {
-            me_i32 sum[ME_UNIT] = {0};
-            for (me_i32 unit = 0; unit < taps->units; unit++) {
-                const me_i16 *sample = between + taps->first[4 * block + k] + ME_UNIT * unit;
-                const me_i16 *part = weight + (4 * unit + k) * ME_UNIT;
-                for (me_i32 i = 0; i < ME_UNIT; i++) sum[i] += part[i] * sample[i];
+    const me_i32 *first = taps->first;
+    for (me_i32 block = 0; block < taps->blocks; block++, level += step, first += step) {
+        me_i32 sum[16] = {0};
+        for (me_i32 unit = 0; unit < taps->units; unit++) {
+            for (me_i32 k = 0; k < step; k++, weight += size) {
+                const me_i16 *sample = between + first[k] + size * unit;
+                me_i32 part = 0;
+                for (me_i32 i = 0; i < 8; i++) part += weight[i] * sample[i];
+                if (size == 16) {
+                    for (me_i32 i = 8; i < 16; i++) part += weight[i] * sample[i];
+                }
+                sum[k] += part;
             }
-            me_i32 total = 0;
-            for (me_i32 i = 0; i < ME_UNIT; i++) total += sum[i];
-            level[4 * block + k] = me_level(total);
         }
+        for (me_i32 k = 0; k < step; k++) level[me_result_of(k / taps->lanes, k % taps->lanes, taps->lanes)] = me_level(sum[k]);
     }
 }
 
@@ -58,25 +62,42 @@ static void narrow(const me_i16 *between, me_i32 count, me_u8 *level) {
     }
 }
 
+/* A gain times a 16-bit sample, as me_levels has it. */
+static inline me_i32 scaled(me_factors gain, me_i16 sample) { return gain.high * sample + (gain.low * sample >> 16); }
+
+static void stretch(const me_u8 *luma, const me_gains *gains, me_i32 count, me_u8 *level) {
+    const me_gains k = *gains;
+    for (me_i32 i = 0; i < count; i++) {
+        level[i] = me_byte((scaled(k.luma, (me_i16)(luma[i] << 7)) + k.color.base) >> ME_SUM_BITS);
+    }
+}
+
+/* Chroma at column i, filling 16 bits, from fourths of a level. */
+static inline me_i16 chroma_at(const me_color_row *row, const me_i16 *samples, const me_i16 *odd, me_i32 i) {
+    const me_i32 here = samples[i / 2];
+    if (row->siting == ME_ON_ALL) return (me_i16)((i & 1 ? odd[i / 2] : here) * 64);
+    if (row->siting == ME_ON_EVEN) return (me_i16)((i & 1 ? here + samples[i / 2 + 1] : 2 * here) * 32);
+    return (me_i16)((3 * here + samples[i & 1 ? i / 2 + 1 : i / 2 - 1]) * 16);
+}
+
 [[maybe_unused]] static void color_loop(const me_color_row *row) {
-    const me_i32 even = row->even, odd = row->odd, zero = 128 * ME_CHROMA_ONE, pairs = row->count / 2;
-    const me_color color = row->gains->color;
-    const me_u8 *luma = row->luma;
-    me_u8 *r = row->out[0], *g = row->out[1], *b = row->out[2];
-    for (me_i32 i = 0; i < pairs; i++) {
-        const me_i32 cb = even * row->cb[0][i] + (4 - even) * row->cb[1][i] + zero;
-        const me_i32 cr = even * row->cr[0][i] + (4 - even) * row->cr[1][i] + zero;
-        me_rgb(&color, luma[2 * i], cb, cr, r + 2 * i, g + 2 * i, b + 2 * i);
-    }
-    for (me_i32 i = 0; i < pairs; i++) {
-        const me_i32 cb = odd * row->cb[2][i] + (4 - odd) * row->cb[3][i] + zero;
-        const me_i32 cr = odd * row->cr[2][i] + (4 - odd) * row->cr[3][i] + zero;
-        me_rgb(&color, luma[2 * i + 1], cb, cr, r + 2 * i + 1, g + 2 * i + 1, b + 2 * i + 1);
-    }
-    if (row->count & 1) {
-        const me_i32 cb = even * row->cb[0][pairs] + (4 - even) * row->cb[1][pairs] + zero;
-        const me_i32 cr = even * row->cr[0][pairs] + (4 - even) * row->cr[1][pairs] + zero;
-        me_rgb(&color, luma[2 * pairs], cb, cr, r + 2 * pairs, g + 2 * pairs, b + 2 * pairs);
+    enum { BLOCK = 256 };
+    const me_gains k = *row->gains;
+    me_i16 cb[BLOCK], cr[BLOCK];
+    for (me_i32 x = 0; x < row->count; x += BLOCK) {
+        const me_i32 size = row->count - x < BLOCK ? row->count - x : BLOCK;
+        for (me_i32 i = 0; i < size; i++) {
+            cb[i] = chroma_at(row, row->cb, row->cb_odd, x + i);
+            cr[i] = chroma_at(row, row->cr, row->cr_odd, x + i);
+        }
+        me_u8 *__restrict r = row->out[0] + x, *__restrict g = row->out[1] + x, *__restrict b = row->out[2] + x;
+        const me_u8 *luma = row->luma + x;
+        for (me_i32 i = 0; i < size; i++) {
+            const me_i32 y = scaled(k.luma, (me_i16)(luma[i] << 7)) + k.color.base;
+            r[i] = me_byte((y + scaled(k.red_cr, cr[i])) >> ME_SUM_BITS);
+            g[i] = me_byte((y + scaled(k.green_cb, cb[i]) + scaled(k.green_cr, cr[i])) >> ME_SUM_BITS);
+            b[i] = me_byte((y + scaled(k.blue_cb, cb[i])) >> ME_SUM_BITS);
+        }
     }
 }
 

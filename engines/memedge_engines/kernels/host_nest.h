@@ -11,14 +11,10 @@ class nest {
     nest(const me_job &job, const plan &p, const me_rows &rows, me_u8 *scratch) : job(job), p(p), rows(rows) {
         arena memory = {scratch, (size_t)(64 - (size_t)scratch % 64) % 64};
         b = take_buffers(job, p, &memory);
-        taps = lay_out_taps(job, p, rows.lanes, b);
-        gains = split_gains(job.color);
+        taps = lay_out_taps(job, p, rows.bytes, b);
+        const me_color &k = job.color;
+        gains = {k, cut(k.luma), cut(k.red_cr), cut(k.green_cb), cut(k.green_cr), cut(k.blue_cb)};
         for (me_i32 &row : held) row = -1;
-        for (int level = 0; p.levels && level < 256; level++) {
-            me_u8 same[3];
-            me_rgb(&job.color, level, 128 * ME_CHROMA_ONE, 128 * ME_CHROMA_ONE, same, same + 1, same + 2);
-            grays[level] = same[0];
-        }
     }
 
     void run() {
@@ -48,17 +44,11 @@ class nest {
     buffers b;
     me_taps taps;
     me_gains gains;
-    me_u8 grays[256];
     me_i32 held[ME_MOST_ROWS]; /* source row in each place of the ring */
 
-    static me_u32 factors(me_i32 gain, int low_bits) {
-        return (me_u32)(gain & ((1 << low_bits) - 1)) | (me_u32)(gain >> low_bits) << 16;
-    }
-
-    static me_gains split_gains(const me_color &k) {
-        const me_i32 base = (1 << (ME_GAIN_BITS + 3)) - k.luma * k.offset;
-        return {k, base, factors(ME_CHROMA_ONE * k.luma, 7), factors(k.red_cr, 4), factors(k.green_cb, 4),
-                factors(k.green_cr, 4), factors(k.blue_cb, 4)};
+    static me_factors cut(me_i32 gain) {
+        const me_i32 high = (gain + (1 << 15)) >> 16;
+        return {(me_i16)high, (me_i16)(gain - high * (1 << 16))};
     }
 
     const me_u8 *source(int plane, me_i32 y) const {
@@ -119,8 +109,7 @@ class nest {
     /* Source row y as planar levels. */
     void convert(me_i32 y, me_u8 *const out[3]) {
         if (job.format == ME_GRAY8) {
-            const me_u8 *row = source(0, y) + p.left;
-            for (me_i32 i = 0; i < p.columns; i++) out[0][i] = grays[row[i]];
+            rows.stretch(source(0, y) + p.left, &gains, p.columns, out[0]);
             return;
         }
         me_u8 *const *rgb = p.planes == 1 ? b.color : out;
@@ -144,22 +133,16 @@ class nest {
         me_i32 low, quarter;
         me_chroma_tap(y, job.sub_y, job.half_y, p.chroma_height, &low, &quarter);
         const me_i32 next = quarter ? low + 1 : low;
+        row.cb = b.cb[0];
+        row.cr = b.cr[0];
         if (job.sub_x == 2) {
+            row.siting = job.half_x ? ME_BETWEEN : ME_ON_EVEN;
             shared_chroma(y, low, next, quarter, &row.luma);
-            const me_i32 side = job.half_x ? 1 : 0;
-            row.even = 4 - side;
-            row.odd = 2 + side;
-            const me_i16 *cb[4] = {b.cb[0], b.cb[0] - 1, b.cb[0], b.cb[0] + 1};
-            const me_i16 *cr[4] = {b.cr[0], b.cr[0] - 1, b.cr[0], b.cr[0] + 1};
-            memcpy(row.cb, cb, sizeof cb);
-            memcpy(row.cr, cr, sizeof cr);
         } else {
+            row.siting = ME_ON_ALL;
+            row.cb_odd = b.cb[1];
+            row.cr_odd = b.cr[1];
             own_chroma(low, next, quarter);
-            row.even = row.odd = 4;
-            for (int k = 0; k < 4; k++) {
-                row.cb[k] = b.cb[k / 2];
-                row.cr[k] = b.cr[k / 2];
-            }
         }
         rows.color(&row);
     }

@@ -5,8 +5,8 @@
 namespace {
 
 enum {
-    BAND = 16,      /* result rows that are turned and stored together */
-    MOST_LANES = 4, /* of any instruction set: scratch memory is the same for all */
+    BAND = 16,         /* result rows that are turned and stored together */
+    MOST_RESULTS = 16, /* of a block of any instruction set: scratch memory is the same for all */
 };
 
 struct span {
@@ -33,12 +33,13 @@ struct plan {
     me_i32 left, columns; /* source columns that are worked on; `left` is even where chroma is shared by two */
     me_i32 chroma_width, chroma_height;
     me_i32 channels, planes; /* of the result; of a source row that is resized */
-    bool yuv, packed, direct, levels; /* `direct`: rows are read where they lie; `levels`: grey levels are looked up */
+    bool yuv, packed, direct, stretched; /* `direct`: rows are read where they lie; `stretched`: grey of limited range */
     me_i32 ring_rows, samples; /* `samples`: of one row that goes down, per plane */
     bool single;               /* across: each result is a sample, in a row */
 };
 
-bool fits_gain(me_i32 gain) { return gain > -(1 << 19) && gain < (1 << 19); }
+/* Gains that can be cut in two 16-bit factors. */
+bool fits(me_i32 gain) { return gain > -(1 << 30) - (1 << 29) && gain < (1 << 30) + (1 << 29); }
 
 bool make_plan(const me_job &job, plan *p) {
     if (job.width < 1 || job.height < 1 || job.width > 1 << 24 || job.height > 1 << 24) return false;
@@ -46,20 +47,18 @@ bool make_plan(const me_job &job, plan *p) {
     if (job.format < ME_RGB24 || job.format > ME_YUYV422 || job.order < ME_ORDER_RGB || job.order > ME_ORDER_GRAY) {
         return false;
     }
+    if ((long long)job.x.count * job.y.count > 1 << 30) return false;
     if (!job.target || !job.plane[0] || (job.table && job.element != 1 && job.element != 2 && job.element != 4)) {
         return false;
     }
     const me_color &k = job.color;
-    if (k.luma < 0 || k.luma > 1 << 18 || k.offset < 0 || k.offset > 16 * 255 || !fits_gain(k.red_cr) ||
-        !fits_gain(k.green_cb) || !fits_gain(k.green_cr) || !fits_gain(k.blue_cb)) {
-        return false;
-    }
+    if (!fits(k.luma) || !fits(k.red_cr) || !fits(k.green_cb) || !fits(k.green_cr) || !fits(k.blue_cb)) return false;
     p->yuv = job.format >= ME_NV12;
     p->packed = job.format <= ME_BGR24;
     p->channels = job.order == ME_ORDER_GRAY ? 1 : 3;
     p->planes = job.format == ME_GRAY8 ? 1 : p->channels;
-    p->levels = job.format == ME_GRAY8 && (k.luma != 1 << ME_GAIN_BITS || k.offset != 0);
-    p->direct = (p->packed && p->planes == 3) || (job.format == ME_GRAY8 && !p->levels);
+    p->stretched = job.format == ME_GRAY8 && (k.luma != 1 << ME_LUMA_BITS || k.base != (1 << (ME_SUM_BITS - 1)) + 1);
+    p->direct = (p->packed && p->planes == 3) || (job.format == ME_GRAY8 && !p->stretched);
     p->left = p->yuv ? p->x.from & ~1 : p->x.from;
     p->columns = p->x.to - p->left;
     p->samples = p->packed && p->direct ? 3 * p->columns : p->columns;
@@ -94,7 +93,7 @@ struct buffers {
     me_i16 *cb[2], *cr[2]; /* position 0: the first chroma sample of the columns; the one before it may be read */
     me_i32 *first;
     me_i16 *weight;
-    me_i32 units;
+    me_i32 units, size;
     me_u8 *level[3];
     size_t level_pitch;
 };
@@ -105,7 +104,7 @@ buffers take_buffers(const me_job &job, const plan &p, arena *memory) {
     b.ring_pitch = (row + 63) / 64 * 64;
     for (int k = 0; k < p.planes; k++) {
         if (!p.direct) b.ring[k] = memory->take<me_u8>(b.ring_pitch * p.ring_rows);
-        b.between[k] = memory->take<me_i16>(row + ME_UNIT * (size_t)((job.x.taps + ME_UNIT - 1) / ME_UNIT));
+        b.between[k] = memory->take<me_i16>(row + job.x.taps);
     }
     if (p.packed && p.direct) b.triples = memory->take<me_i16>(3 * row);
     if (job.y.taps > ME_MOST_ROWS) b.sum = memory->take<me_i32>(3 * row);
@@ -121,31 +120,35 @@ buffers take_buffers(const me_job &job, const plan &p, arena *memory) {
             if (memory->memory) b.cb[k] += 32, b.cr[k] += 32;
         }
     }
-    const size_t step = 4 * MOST_LANES, results = (job.x.count + step - 1) / step * step;
-    b.units = (job.x.taps + ME_UNIT - 1) / ME_UNIT;
+    const size_t results = ((size_t)job.x.count + MOST_RESULTS - 1) / MOST_RESULTS * MOST_RESULTS;
+    b.size = job.x.taps <= 8 ? 8 : 16;
+    b.units = (job.x.taps + b.size - 1) / b.size;
     b.first = memory->take<me_i32>(results);
-    b.weight = memory->take<me_i16>(results * b.units * ME_UNIT);
+    b.weight = memory->take<me_i16>(results * b.units * b.size);
     b.level_pitch = results;
     for (int k = 0; k < p.planes; k++) b.level[k] = memory->take<me_u8>(results * BAND);
     return b;
 }
 
-me_taps lay_out_taps(const me_job &job, const plan &p, me_i32 lanes, const buffers &b) {
-    const me_i32 *first = (const me_i32 *)job.x.first, taps = job.x.taps, step = 4 * lanes;
+me_taps lay_out_taps(const me_job &job, const plan &p, me_i32 bytes, const buffers &b) {
+    const me_i32 *first = (const me_i32 *)job.x.first, taps = job.x.taps;
     const me_i16 *weight = (const me_i16 *)job.x.weight;
-    const me_i32 blocks = (job.x.count + step - 1) / step;
-    memset(b.first, 0, sizeof(me_i32) * (size_t)(blocks * step));
-    memset(b.weight, 0, sizeof(me_i16) * (size_t)(blocks * step) * b.units * ME_UNIT);
-    for (me_i32 i = 0; i < job.x.count; i++) {
-        const me_i32 block = i / step, lane = i % step / 4, k = i % 4;
-        b.first[i] = first[i] - p.left;
-        for (me_i32 unit = 0; unit < b.units; unit++) {
-            me_i16 *to = b.weight + ((((size_t)block * b.units + unit) * 4 + k) * lanes + lane) * ME_UNIT;
-            const me_i32 rest = taps - unit * ME_UNIT;
-            memcpy(to, weight + (size_t)i * taps + unit * ME_UNIT, sizeof(me_i16) * (rest < ME_UNIT ? rest : ME_UNIT));
+    const me_i32 least = 2 * b.size, lanes = bytes > least ? bytes / least : 1, registers = b.size / 2;
+    const me_i32 step = registers * lanes, blocks = (job.x.count + step - 1) / step;
+    memset(b.weight, 0, sizeof(me_i16) * (size_t)(blocks * step) * b.units * b.size);
+    me_i32 at = 0;
+    for (me_i32 block = 0; block < blocks; block++) {
+        for (me_i32 k = 0; k < step; k++, at++) {
+            const me_i32 i = block * step + me_result_of(k / lanes, k % lanes, lanes);
+            b.first[at] = i < job.x.count ? first[i] - p.left : 0;
+            for (me_i32 unit = 0; unit < b.units && i < job.x.count; unit++) {
+                me_i16 *to = b.weight + (((size_t)block * b.units + unit) * step + k) * b.size;
+                const me_i32 rest = taps - unit * b.size;
+                memcpy(to, weight + (size_t)i * taps + unit * b.size, sizeof(me_i16) * (rest < b.size ? rest : b.size));
+            }
         }
     }
-    return {b.first, b.weight, blocks, b.units};
+    return {b.first, b.weight, blocks, b.units, b.size, lanes};
 }
 
 /* Scratch memory of a job in bytes; 0 when it is not valid. */

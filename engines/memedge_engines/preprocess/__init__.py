@@ -1,4 +1,4 @@
-"""The preprocess contract: its geometry, its float reference and the CPU fast path.
+"""The preprocess contract: its geometry, its float reference and the CPU's fast paths, compiled and without a compiler.
 
 A frame of any host format becomes an upright uint8 picture (``Preprocessor.picture``), and pictures become the tensor
 of a node (``to_tensor``). ``reference_*`` do the same in float: every fast path stays within one level of them.
@@ -6,7 +6,7 @@ of a node (``to_tensor``). ``reference_*`` do the same in float: every fast path
 
 from __future__ import annotations
 
-from .fast import Preprocessor, to_rgb
+from .chosen import Preprocessor, to_rgb
 from .geometry import Geometry, geometry
 from .reference import reference_picture, reference_rgb, reference_tensor
 from .tensor import to_tensor

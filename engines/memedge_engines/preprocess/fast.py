@@ -23,14 +23,14 @@ from .color import GRAY_FIXED_POINT
 from .geometry import Geometry, geometry
 from .reference import host_planes
 from .resize import plan_cut, resize_packed, resize_plain, resize_triangle
-from .yuv import Region, gray_plane, rgb_planes, whole
+from .yuv import Region, gray_plane, rgb_planes
 
 Bytes = NDArray[np.uint8]
 
 _PACKED = (PixelFormat.RGB24, PixelFormat.BGR24)
 
 
-class Preprocessor:
+class NumpyPreprocessor:
     """Carries out one contract on host frames. Thread-safe: all state is per thread.
 
     Attributes:
@@ -80,21 +80,6 @@ class Preprocessor:
         planes = _in_color(_channels(upright[:, x0:x1], reversed_), color)
         triangle = self.contract.resize.filter == "triangle"
         return (resize_triangle if triangle else resize_plain)(planes, cut, shape)
-
-
-def to_rgb(frame: Frame) -> Bytes:
-    """The whole frame as upright RGB, uint8 ``[H, W, 3]``, C-contiguous, owning its memory.
-
-    Raises:
-        PreprocessError: the frame lies in device memory.
-        FrameError: the frame was released.
-    """
-    planes = _color_planes(frame, whole(frame), "rgb", False)
-    turned = [np.rot90(plane, -frame.rotation // 90) for plane in planes]
-    result = np.empty((*turned[0].shape, 3), np.uint8)
-    for channel, plane in enumerate(turned):
-        result[..., channel] = plane
-    return result
 
 
 def _color_planes(frame: Frame, region: Region, color: str, exact: bool) -> Sequence[Bytes]:

@@ -36,11 +36,6 @@ _workspace = Workspace()
 _LOW_FIRST = np.little_endian
 
 
-def whole(frame: Frame) -> Region:
-    """The region that is the whole stored picture."""
-    return 0, 0, frame.width, frame.height
-
-
 def gray_plane(frame: Frame, region: Region) -> Bytes:
     """A GRAY8 frame's levels at full range, uint8 ``[h, w]``; a view of the frame when nothing is to be changed."""
     x0, y0, x1, y1 = region
