@@ -23,7 +23,7 @@ from memedge_engines.plans.profile import Profile
 from memedge_engines.plans.runtime import LoadedPlan
 
 from ..scorer import Scorer
-from .frames import Levels, all_formats, generated, level_contract
+from .frames import Pictures, generated, level_contract
 from .network import SHAPE, small_network
 from .report import Failed, Skipped, Step
 
@@ -93,26 +93,26 @@ def _seam() -> str:
 
 
 def _kernel(bundle: Bundle) -> str:
-    contract = level_contract(bundle)
-    levels = Levels(contract)
+    pictures = Pictures(level_contract(bundle))
 
     def work(driver: Driver) -> str:
         from memedge_engines.cuda.pictures import PicturesToTensor
 
         stream = driver.stream_create()
-        maker = PicturesToTensor(driver, contract)
+        maker = PicturesToTensor(driver, pictures.contract)
+
+        def picture(frame: Frame) -> NDArray[np.float32]:
+            shape = maker.picture_shape(frame)
+            with DeviceBuffer(driver, 4 * int(np.prod(shape))) as target:
+                maker.enqueue(0, [frame], target.address, stream)
+                return _read(driver, stream, target).view(np.float32).reshape(shape).transpose(1, 2, 0)
+
         try:
-            for told, frame in all_formats():
-                shape = maker.picture_shape(frame)
-                with DeviceBuffer(driver, 4 * int(np.prod(shape))) as target:
-                    maker.enqueue(0, [frame], target.address, stream)
-                    planes = _read(driver, stream, target).view(np.float32).reshape(shape)
-                levels.compare(told, frame, planes.transpose(1, 2, 0))
+            return pictures.compare(picture)
         finally:
             driver.stream_synchronize(stream)
             maker.close()
             driver.stream_destroy(stream)
-        return levels.verdict()
 
     with _device() as on_device:
         return on_device(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from memedge_engines.manifest import Preprocess
 
 from ..errors import BackendUnavailable
 from ..scorer import Scorer
-from .frames import Levels, all_formats, level_contract
+from .frames import Pictures, level_contract
 from .report import Failed, Skipped, Step
 
 FILES = "files of the bundle"
@@ -28,10 +29,11 @@ def host_steps(bundle: Bundle, gpu: bool = False) -> list[Step]:
     engines = [name for name in backends.automatic() if there.intersection(backends.get(name).lowerings)]
     if gpu and "tensorrt" in engines:
         engines.remove("tensorrt")
+    pictures = functools.cache(lambda: Pictures(level_contract(bundle)))
     return [
         Step(FILES, lambda: _files(bundle)),
-        Step("preprocessing, NumPy and Pillow", lambda: _preprocessing(bundle, _plain)),
-        Step("preprocessing, compiled", lambda: _preprocessing(bundle, _compiled)),
+        Step("preprocessing, NumPy and Pillow", lambda: pictures().compare(_plain(pictures().contract))),
+        Step("preprocessing, compiled", lambda: pictures().compare(_compiled(pictures().contract))),
         *(Step(f"golden frames, {name}", _golden(bundle, name), (FILES,)) for name in engines),
         Step("stream", lambda: _stream(bundle), (FILES,)),
     ]
@@ -69,9 +71,9 @@ Picture = Callable[[Frame], NDArray[Any]]
 
 
 def _plain(contract: Preprocess) -> Picture:
-    from memedge_engines.preprocess import Preprocessor
+    from memedge_engines.preprocess.fast import NumpyPreprocessor
 
-    return Preprocessor(contract).picture
+    return NumpyPreprocessor(contract).picture
 
 
 def _compiled(contract: Preprocess) -> Picture:
@@ -82,14 +84,6 @@ def _compiled(contract: Preprocess) -> Picture:
     if isinstance(found, Absent):
         raise Skipped(found.reason, found.fix)
     return NativePreprocessor(contract).picture
-
-
-def _preprocessing(bundle: Bundle, make: Callable[[Preprocess], Picture]) -> str:
-    contract = level_contract(bundle)
-    picture, levels = make(contract), Levels(contract)
-    for told, frame in all_formats():
-        levels.compare(told, frame, picture(frame))
-    return levels.verdict()
 
 
 def _stream(bundle: Bundle) -> str:

@@ -25,7 +25,7 @@ from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, PixelFo
 from memedge_engines.kernels import image
 from memedge_engines.kernels.host import Absent
 from memedge_engines.plans.machine import Machine
-from memedge_engines.preprocess import Preprocessor
+from memedge_engines.preprocess.fast import NumpyPreprocessor
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few_pictures")
 def test_preprocessing_that_is_off(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Preprocessor.picture
-    monkeypatch.setattr(Preprocessor, "picture", lambda self, frame: right(self, frame).astype(np.float32) + 3)
+    right = NumpyPreprocessor.picture
+    monkeypatch.setattr(NumpyPreprocessor, "picture", lambda self, frame: right(self, frame).astype(np.float32) + 3)
     step = next(step for step in host.host_steps(tiny) if "NumPy" in step.name)
     found = report.attempt(step)
     assert found.status == "failed"

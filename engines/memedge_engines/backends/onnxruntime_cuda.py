@@ -7,7 +7,7 @@ graph and with another rounding.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,17 +89,29 @@ class OnnxRuntimeCudaBackend(Backend):
         return onnx_providers.availability(PROVIDER, "CUDA")
 
     def _open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions) -> Engine:
-        if options.bf16:
-            raise EngineError(f"engine {self.name} does not compute in bf16; openvino does", fix="--engine openvino")
-        providers = [(PROVIDER, OPTIONS), "CPUExecutionProvider"]
-        session = create_session(bundle, node, lowering, session_options(options.threads), providers, self.name)
-        check_provider(session, PROVIDER, self.name)
+        session = gpu_session(self.name, bundle, node, lowering, options, [(PROVIDER, OPTIONS)])
         return BoundEngine(session, self.name, lowering)
 
 
-def check_provider(session: Any, provider: str, name: str) -> None:
-    """Raise BackendUnavailable for a session that went to another provider: ONNX Runtime does that without an error."""
-    if session.get_providers()[0] != provider:
+def gpu_session(
+    name: str,
+    bundle: Bundle,
+    node: Node,
+    lowering: str,
+    options: EngineOptions,
+    providers: Sequence[tuple[str, dict[str, str]]],
+) -> Any:
+    """A session on the first of these providers; what it does not take runs on the next ones, at last on the CPU.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the graph; bf16 was asked for.
+        BackendUnavailable: the session went to another provider, as ONNX Runtime does it without an error.
+    """
+    if options.bf16:
+        raise EngineError(f"engine {name} does not compute in bf16; openvino does", fix="--engine openvino")
+    order = [*providers, "CPUExecutionProvider"]
+    session = create_session(bundle, node, lowering, session_options(options.threads), order, name)
+    if session.get_providers()[0] != providers[0][0]:
         release = onnx_providers.cuda_release()
         built = f"built for CUDA {release}" if release else "whatever CUDA it was built for"
         raise BackendUnavailable(
@@ -107,6 +119,7 @@ def check_provider(session: Any, provider: str, name: str) -> None:
             "older than they are",
             fix="memedge doctor",
         )
+    return session
 
 
 BACKEND = OnnxRuntimeCudaBackend()

@@ -18,13 +18,11 @@ from pathlib import Path
 
 from .. import cache, onnx_file, onnx_providers
 from ..bundle import Bundle
-from ..errors import EngineError
 from ..manifest import Node
 from .base import Availability, Backend, Engine, EngineOptions, contract_shape
-from .onnxruntime import create_session, session_options
 from .onnxruntime_cuda import OPTIONS as CUDA_OPTIONS
 from .onnxruntime_cuda import PROVIDER as CUDA_PROVIDER
-from .onnxruntime_cuda import BoundEngine, check_provider
+from .onnxruntime_cuda import BoundEngine, gpu_session
 
 PROVIDER = "TensorrtExecutionProvider"
 _FOLDER = "onnxruntime-tensorrt"
@@ -46,12 +44,9 @@ class OnnxRuntimeTensorRTBackend(Backend):
         return onnx_providers.availability(PROVIDER, "TensorRT")
 
     def _open(self, bundle: Bundle, node: Node, lowering: str, options: EngineOptions) -> Engine:
-        if options.bf16:
-            raise EngineError(f"engine {self.name} does not compute in bf16; openvino does", fix="--engine openvino")
         settings = provider_options(bundle, node, lowering, options)
-        providers = [(PROVIDER, settings), (CUDA_PROVIDER, CUDA_OPTIONS), "CPUExecutionProvider"]
-        session = create_session(bundle, node, lowering, session_options(options.threads), providers, self.name)
-        check_provider(session, PROVIDER, self.name)
+        providers = [(PROVIDER, settings), (CUDA_PROVIDER, CUDA_OPTIONS)]
+        session = gpu_session(self.name, bundle, node, lowering, options, providers)
         return BoundEngine(session, self.name, lowering, precision="fp32-tf32" if lowering == "fp32" else "")
 
 
