@@ -61,7 +61,7 @@ def test_split_by_hash_is_stable_and_near_its_shares() -> None:
         ("file,score\na.png,high\n", "line 2: score 'high' is not a number"),
         ("file,score\na.png,59\n", "score 59; expected 0..1"),
         ("file,score,split\na.png,0.5,dev\n", "split 'dev'"),
-        ("file,score\na.png,0.5\nb.png,0.5\n", r"names 2 of 2 pictures that are not there, first '.*a.png'"),
+        ("file,score\na.png,0.5\nb.png,0.5\n", r"list: 2 of 2 pictures are not there, first '.*a.png'"),
     ],
 )
 def test_malformed_lists(tmp_path: Path, text: str, message: str) -> None:

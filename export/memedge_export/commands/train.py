@@ -59,6 +59,13 @@ def command(
     threads: Annotated[int, typer.Option("--threads", help="CPU threads; 0: torch's own choice.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or gpu.")] = "auto",
     devices: Annotated[int, typer.Option("--devices", help="GPUs, or processes on the CPU; one each.")] = 1,
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", help="Cross-validation: fold I of K of train and val validates.", metavar="I/K"),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out records whose picture or video is not there.")
+    ] = False,
 ) -> None:
     """Train a model by its recipe: best checkpoint by validation Spearman, resumable after a kill at any moment."""
     if threads < 0 or seed < 0:
@@ -67,17 +74,20 @@ def command(
         raise UsageError(f"--device {device} --devices {devices}; expected auto, cpu or gpu, and 1 or more")
     from ..data.readers import PRETRAINING, parse
 
-    kinds = [parse(spec)[0] for spec in data]
+    specs = [parse(spec) for spec in data]
+    kinds = [spec.kind for spec in specs]
+    part = _fold(fold)
     if PRETRAINING in kinds and len(data) > 1:
         raise UsageError(f"--data {PRETRAINING} pretrains and stands alone; found {', '.join(data)}")
     from ..train import start
     from ..train.devices import Devices
 
-    folder = out or Path("runs") / model / f"{'-'.join(_names(data))}-seed{seed}"
+    name = "-".join([spec.short for spec in specs] + ([f"fold{part[0]}of{part[1]}"] if part else []))
+    folder = out or Path("runs") / model / f"{name}-seed{seed}"
     try:
         if kinds == [PRETRAINING]:
-            if recipe or overrides or targets:
-                raise UsageError("pretraining has no recipe: --recipe, --set and --target belong to scored data")
+            if recipe or overrides or targets or part:
+                raise UsageError("--recipe, --set, --target and --fold belong to scored data, not to pretraining")
             path = start.pretraining(
                 model,
                 data[0],
@@ -106,6 +116,8 @@ def command(
                 bf16=bf16,
                 threads=threads,
                 devices=Devices(device, devices),
+                fold=part,
+                missing="drop" if allow_missing else "refuse",
             )
     except KeyboardInterrupt:
         status(f"interrupted; what was saved last is kept in '{folder}': go on with --resume")
@@ -115,9 +127,11 @@ def command(
     print(path)
 
 
-def _names(data: list[str]) -> list[str]:
-    names = []
-    for spec in data:
-        kind, _, path = spec.partition(":")
-        names.append(Path(path).stem if kind == "folder" else kind)
-    return names
+def _fold(text: str | None) -> tuple[int, int] | None:
+    """(2, 5) of ``2/5``."""
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) and int(count) >= 2:
+        return int(number), int(count)
+    raise UsageError(f"--fold {text}; expected I/K, such as 1/5: the first of five folds")

@@ -1,6 +1,7 @@
-"""Data sets as records: a picture's path, its score and its split."""
+"""Data sets as records: a picture's or a video's path, its scores and its split."""
 
+from .folds import folds, with_fold
 from .readers import open_data, parse
 from .records import DataSet, Record
 
-__all__ = ["DataSet", "Record", "open_data", "parse"]
+__all__ = ["DataSet", "Record", "folds", "open_data", "parse", "with_fold"]

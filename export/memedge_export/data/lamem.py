@@ -81,4 +81,3 @@ def mean_scores(root: Path) -> dict[str, float]:
     if short:
         raise DataError(f"lamem: {len(short)} pictures are not in all five splits, first {short[0]}")
     return {name: float(np.mean(scores)) for name, scores in found.items()}
-

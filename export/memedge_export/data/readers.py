@@ -1,121 +1,108 @@
-"""Readers of data sets that lie on disk. A set is named ``kind:PATH``; nothing is fetched.
+"""Data sets that lie on disk, by kind. A set is named ``KIND:PATH`` or ``KIND:PATH#OPTION``; nothing is fetched.
 
-``lnsim:DIR``: ``scores.csv`` (file, score, split), pictures in ``images/``.
-``folder:FILE.csv``: columns file and score, and split where there is one; files are relative to the CSV's folder.
-``tiny32:DIR``: labelled small pictures for pretraining, see :mod:`memedge_export.train.pretrain`.
+Training, evaluation and calibration all read through :func:`open_data`.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from memedge.console import status
 from memedge.errors import UsageError
 
-from ..errors import DataError
-from .records import SPLITS, DataSet, Record, hashed_split, score_of
+from . import folder, lamem, lnsim, memento10k, sun, videomem
+from .files import Missing, kept, with_files
+from .records import SPLITS, DataSet
 
 PRETRAINING = "tiny32"
-_LNSIM_TITLE = (
-    "LNSIM, 2,632 photographs of outdoor nature scenes with human memorability scores "
-    "(J. Lu, M. Xu, R. Yang, Z. Wang: Understanding and Predicting the Memorability of Outdoor Natural Scenes, "
-    "IEEE Transactions on Image Processing 29, 2020); two halves of the people who scored them agree at Spearman 0.78"
-)
-_LNSIM_LICENCE = (
-    "LNSIM: no licence is stated by its authors, so the data, and weights fitted to it, are for research only"
-)
 
 
-def parse(spec: str) -> tuple[str, Path]:
-    """Kind and path of ``kind:PATH``.
+@dataclass(frozen=True)
+class Kind:
+    """One kind of data set.
+
+    Attributes:
+        form: how it is named on the command line.
+        text: what it is, in one line.
+    """
+
+    form: str
+    text: str
+    read: Callable[[Path, str, tuple[str, ...]], DataSet] | None
+
+
+KINDS: dict[str, Kind] = {
+    "lamem": Kind("lamem:DIR[#1..5]", "photographs; splits/ and images/ as released, one of five splits", lamem.read),
+    "videomem": Kind(
+        "videomem:DIR[#test500][#split=FILE.csv]", "videos of 7 s, short and long term; dev-set/", videomem.read
+    ),
+    "memento10k": Kind("memento10k:DIR", "videos of 3 s with decay; memento_train_data.json, videos/", memento10k.read),
+    "sun": Kind("sun:DIR[#1..25]", "scenes; Data/ as released, or AMNet's images/ and splits/", sun.read),
+    "lnsim": Kind("lnsim:DIR", "nature photographs; scores.csv and images/, or the release", lnsim.read),
+    "folder": Kind("folder:FILE.csv", "your own pictures or videos; columns file,score[,split]", folder.read),
+    PRETRAINING: Kind("tiny32:DIR", "labelled 32x32 pictures, for pretraining only; train.npz", None),
+}
+SCORED = tuple(name for name, kind in KINDS.items() if kind.read is not None)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """``KIND:PATH#OPTION`` taken apart; ``option`` is empty where there is none."""
+
+    kind: str
+    path: Path
+    option: str = ""
+
+    @property
+    def short(self) -> str:
+        """A name without folders, for folders of runs."""
+        name = self.path.stem if self.kind == "folder" else self.kind
+        return f"{name}-{Path(self.option).name.replace('=', '-')}" if self.option else name
+
+    @property
+    def portable(self) -> str:
+        """For cards, which travel: folders are written as DIR, files by their names."""
+        place = self.path.name if self.kind == "folder" else "DIR"
+        return f"{self.kind}:{place}" + (f"#{self.option}" if self.option else "")
+
+
+def parse(spec: str, flag: str = "--data") -> Spec:
+    """The parts of ``KIND:PATH`` or ``KIND:PATH#OPTION``. A ``#`` that belongs to an existing path is no option.
 
     Raises:
-        UsageError: another form, or an unknown kind.
+        UsageError: another form, or an unknown kind; ``flag`` is what the message blames.
     """
-    kind, colon, path = spec.partition(":")
-    known = [*_READERS, PRETRAINING]
-    if not colon or not path:
-        raise UsageError(f"--data '{spec}'; expected KIND:PATH, for example lnsim:DIR or folder:FILE.csv")
-    if kind not in known:
-        near = difflib.get_close_matches(kind, known, 1)
+    kind, colon, rest = spec.partition(":")
+    if not colon or not rest:
+        raise UsageError(f"{flag} '{spec}'; expected KIND:PATH, for example lnsim:DIR or folder:FILE.csv")
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind.lower(), KINDS, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UsageError(f"--data '{spec}': no data set of kind '{kind}'{hint} There are {', '.join(known)}")
-    return kind, Path(path)
+        raise UsageError(f"{flag} '{spec}': no data set of kind '{kind}'{hint} There are {', '.join(KINDS)}")
+    path, option = rest, ""
+    if "#" in rest and not Path(rest).expanduser().exists():
+        path, _, option = rest.partition("#")
+    return Spec(kind, Path(path).expanduser(), option)
 
 
-def open_data(spec: str) -> DataSet:
+def open_data(spec: str, *, splits: tuple[str, ...] = SPLITS, missing: Missing = "refuse") -> DataSet:
     """The scored data set that ``spec`` names.
 
+    Args:
+        splits: only these are read; where the set keeps them in files of their own, the others need not be there.
+        missing: what to do with records whose picture or video is not there.
+
     Raises:
-        UsageError: see :func:`parse`; or the kind has no scores.
+        UsageError: see :func:`parse`; or the kind has no scores, or not this option.
         DataError: the set is missing, incomplete or malformed; the file that was expected is named.
     """
-    kind, path = parse(spec)
-    if kind not in _READERS:
+    found = parse(spec)
+    read = KINDS[found.kind].read
+    if read is None:
         raise UsageError(f"--data '{spec}' has labels, no scores: it can only pretrain")
-    return _READERS[kind](path)
-
-
-def _lnsim(root: Path) -> DataSet:
-    table = root / "scores.csv"
-    if not table.is_file():
-        raise DataError(f"lnsim: '{root}' has no scores.csv; expected scores.csv (file,score,split) and images/")
-    return DataSet("lnsim", _records(table, root / "images", need_split=True), _LNSIM_TITLE, _LNSIM_LICENCE)
-
-
-def _folder(table: Path) -> DataSet:
-    if not table.is_file():
-        raise DataError(f"folder: there is no file '{table}'; expected a CSV file with columns file,score[,split]")
-    return DataSet(table.stem, _records(table, table.parent, need_split=False), f"pictures listed in {table.name}")
-
-
-def _records(table: Path, root: Path, *, need_split: bool) -> tuple[Record, ...]:
-    """Records of a CSV file with the columns file, score and, perhaps, split."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if k} for row in reader]
-            columns = [c.strip() for c in reader.fieldnames or []]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read '{table}': {error}") from None
-    needed = ("file", "score", "split") if need_split else ("file", "score")
-    absent = [name for name in needed if name not in columns]
-    if absent:
-        raise DataError(f"'{table}' lacks the column {', '.join(absent)}; found {', '.join(columns) or 'none'}")
-    parts = {} if "split" in columns else hashed_split(row["file"] for row in rows)
-    records, unscored, missing = [], 0, []
-    for line, row in enumerate(rows, start=2):
-        path = _inside(root, row["file"], table, line)
-        score = score_of(row["score"], table, line)
-        split = row["split"] if "split" in columns else parts[row["file"]]
-        if split not in SPLITS:
-            raise DataError(f"'{table}' line {line}: split '{split}'; expected {', '.join(SPLITS)}")
-        if score is None:
-            unscored += 1
-        elif not path.is_file():
-            missing.append(str(path))
-        else:
-            records.append(Record(row["file"], path, score, split))
-    if missing:
-        raise DataError(
-            f"'{table}' names {len(missing)} of {len(rows)} pictures that are not there, first '{missing[0]}'"
-        )
-    if not records:
-        raise DataError(f"'{table}' holds no scored pictures")
-    if unscored:
-        status(f"{table}: {unscored} rows without a score were left out")
-    return tuple(records)
-
-
-def _inside(root: Path, name: str, table: Path, line: int) -> Path:
-    """``root / name``; refused when it leaves ``root``."""
-    path = Path(name)
-    if not name or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"'{table}' line {line}: file '{name}'; expected a name below '{root}'")
-    return root / path
-
-
-_READERS: dict[str, Callable[[Path], DataSet]] = {"lnsim": _lnsim, "folder": _folder}
+    data = read(found.path, found.option, splits)
+    if set(splits) != set(SPLITS):
+        data = kept(data, [record.split in splits for record in data.records])
+    return with_files(data, missing)

@@ -93,11 +93,19 @@ def split_hash(sets: Sequence[DataSet]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def hashed_split(ids: Iterable[str], seed: int = 0) -> dict[str, str]:
-    """A split for sets that come without one: 80 % train, 10 % val, 10 % test, by a seeded hash of the id."""
+def hashed(name: str, seed: int = 0) -> float:
+    """A number of 0..1 that depends on the name and the seed alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
+
+
+def hashed_split(ids: Iterable[str], seed: int = 0, same: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A split for sets that come without one: 80 % train, 10 % val, 10 % test, by a seeded hash of the id.
+
+    ``same``: a duplicate's id to that of the record it is a duplicate of, so that both are in one split.
+    """
     chosen = {}
     for name in ids:
-        part = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
+        part = hashed((same or {}).get(name, name), seed)
         chosen[name] = "train" if part < 0.8 else "val" if part < 0.9 else "test"
     return chosen
 

@@ -11,7 +11,6 @@ development is divided by a hash of the name. Short and long scores correlate at
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from memedge.errors import UsageError
 
 from ..errors import DataError
 from .files import kept
-from .records import SPLITS, DataSet, Record, hashed_split, score_of
+from .records import SPLITS, DataSet, Record, hashed, hashed_split, score_of
 from .table import Table, read_table, read_text, tell_left_out
 
 TITLE = (
@@ -114,7 +113,7 @@ def _split(dev: list[Record], test: list[Record], own: Path | None) -> dict[str,
         return _own_split({record.id for record in (*dev, *test)}, own)
     if not test:
         return hashed_split(record.id for record in dev)
-    ordered = sorted((record.id for record in dev), key=lambda name: hashlib.sha256(f"0:{name}".encode()).digest())
+    ordered = sorted((record.id for record in dev), key=hashed)
     train = round(_TRAIN_SHARE * len(ordered))
     parts = {name: "train" if place < train else "val" for place, name in enumerate(ordered)}
     return parts | {record.id: "test" for record in test}

@@ -1,7 +1,7 @@
 """Which frames calibrate and which ones the fidelity gate measures on, from what ``--calib`` names.
 
-- ``lnsim:DIR``, ``lamem:DIR``, ``videomem:DIR``, ``folder:FILE.csv``: data sets with human scores; calibration takes
-  from the training part, the gate from what is held out (val; for VideoMem, which has no split, a fifth by hash).
+- ``lnsim:DIR``, ``lamem:DIR``, ``videomem:DIR`` and every other data set with human scores that ``memedge data``
+  lists; calibration takes from the training part, the gate from what is held out (val; of videos all but train).
 - a folder: of pictures, searched with its sub-folders, or of videos; a video file; a glob.
 - ``camera0``, ``rtsp://...`` and every other source of ``memedge run``: recorded, two frames a second.
 - nothing: the environment variable ``MEMEDGE_CALIB`` (one of the above), else the folder ``./calib``, else 712 pictures
@@ -26,10 +26,8 @@ from memedge.errors import MemedgeError, UsageError
 from memedge.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, expand, label
 from memedge.sources.names import camera_name, is_picture, scheme
 
-from ..data.lamem import read_lamem
-from ..data.readers import open_data
-from ..data.records import Record
-from ..data.videomem import read_videomem
+from ..data.readers import SCORED, open_data
+from ..data.records import SPLITS, Record
 from ..errors import DataError
 from .calib_origins import Generated, Item, PictureFile, Stream, Video, picks_of
 from .calib_reading import FIX, LEAST_CALIBRATE, LEAST_GATE, Feeds, Frames, Loaded
@@ -41,7 +39,6 @@ COUNT = 512
 GATE = 200
 ENVIRONMENT = "MEMEDGE_CALIB"
 USUAL_FOLDER = Path("calib")
-SETS = ("lnsim", "lamem", "videomem", "folder")
 _SYNTHETIC_SEED = 3000
 Lengths = dict[Path, tuple[int, float]]
 """Video -> how many frames it offers, its length in seconds."""
@@ -89,11 +86,11 @@ def plan(spec: str | None = None, count: int = COUNT, gate: int = GATE, seed: in
     dice = random.Random(f"memedge-calibration:{seed}")
     kind, colon, rest = chosen.partition(":")
     if colon and not Path(chosen).exists() and scheme(chosen) is None and len(kind) > 1:
-        if kind not in SETS or not rest:
-            near = difflib.get_close_matches(kind, SETS, 1)
+        if kind not in SCORED or not rest:
+            near = difflib.get_close_matches(kind, SCORED, 1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UsageError(f"--calib '{chosen}': no data set of kind '{kind}'{hint} There are {', '.join(SETS)}")
-        return _data_set(kind, rest, count, gate, dice)
+            raise UsageError(f"--calib '{chosen}': no data set of kind '{kind}'{hint} There are {', '.join(SCORED)}")
+        return _data_set(kind, chosen, count, gate, dice)
     kind_of_source = scheme(chosen)
     if chosen == "-" or camera_name(chosen) is not None or kind_of_source not in (None, "file"):
         return _stream(chosen, count, gate)
@@ -121,22 +118,17 @@ def _synthetic(count: int, gate: int, seed: int) -> CalibrationSet:
     return _made("synthetic: pictures of memedge's own generator", items[:count], items[count:], count, gate, True)
 
 
-def _data_set(kind: str, rest: str, count: int, gate: int, dice: random.Random) -> CalibrationSet:
-    root = Path(rest).expanduser()
-    if kind == "lamem":
-        data = read_lamem(root, splits=("train", "val"))
-    elif kind == "videomem":
-        data = read_videomem(root)
-    else:
-        data = open_data(f"{kind}:{root}")
+def _data_set(kind: str, spec: str, count: int, gate: int, dice: random.Random) -> CalibrationSet:
+    # Missing files are damaged frames, which are counted and replaced; the test part need not be there.
+    data = open_data(spec, splits=("train", "val") if kind == "lamem" else SPLITS, missing="keep")
     train = [record for record in data.records if record.split == "train"]
     held = [record for record in data.records if record.split == "val"]
-    if kind == "videomem" or not held:
+    videos = data.unit == "video"
+    if videos or not held:
         held = [record for record in data.records if record.split != "train"]
     if not train or not held:
         part = "to calibrate on" if not train else "to hold out"
         raise DataError(f"--calib '{kind}': the data set has no pictures {part}; expected splits train and val")
-    videos = kind == "videomem"
     wanted = min(count, len(train) * (_MOST_PARTS if videos else 1))
     wanted_gate = min(gate, len(held) * (_MOST_PARTS if videos else 1))
     if wanted < LEAST_CALIBRATE or wanted_gate < LEAST_GATE:

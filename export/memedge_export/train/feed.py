@@ -4,11 +4,14 @@ sets."""
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memedge.console import Progress
+from memedge.sources.names import is_picture
 from memedge_engines.manifest import Preprocess
+from memedge_engines.preprocess import Preprocessor
 
 from ..checkpoint import ScoreScale
+from ..data.frame_cache import FrameCache
+from ..data.frames import sampled
 from ..data.pictures import PictureCache, fitted, normalise, read_picture
 from ..data.records import DataSet, Record
 from ..errors import DataError
@@ -27,6 +34,22 @@ from ..models.frame import FrameModel
 from .augment import colored, region
 from .losses import ScoreStatistics
 from .recipe import Recipe
+
+SAMPLING = "S7"
+"""The preset of frame models, where neither a recipe nor a data set names one."""
+
+Shown = list[tuple[float, NDArray[np.uint8]]]
+"""What a record shows a network: weights, which sum to 1, and prepared pictures ``[h, w, C]``."""
+_MOST_THREADS = 8
+
+
+class _Frame(NamedTuple):
+    """One prepared picture of a record; ``last``: nothing more of this record follows."""
+
+    record: int
+    weight: float
+    picture: NDArray[np.uint8]
+    last: bool
 
 
 @dataclass(frozen=True)
@@ -131,11 +154,14 @@ def _rescaled(
 class TrainingFeed:
     """Augmented batches of one training set, prepared a few steps ahead by threads.
 
-    The order of an epoch depends on (seed, epoch), the random choices of a step on (seed, epoch, step) alone.
+    A video gives one frame an epoch, drawn from its sampling preset, with the video's scores. The order of an epoch
+    depends on (seed, epoch), the random choices of a step on (seed, epoch, step) alone.
 
     Args:
         part: (number, count) of this process: each takes its share of every batch.
         ahead: batches that are prepared before they are asked for.
+        sampling: preset of videos where the recipe names none.
+        frames: folder that keeps decoded frames of videos, or none; see :class:`FrameCache`.
     """
 
     def __init__(
@@ -147,6 +173,8 @@ class TrainingFeed:
         *,
         part: tuple[int, int] = (0, 1),
         ahead: int = 2,
+        sampling: str = SAMPLING,
+        frames: Path | None = None,
     ) -> None:
         self.material = material
         self.contract = contract
@@ -155,7 +183,9 @@ class TrainingFeed:
         self._part = part
         self._ahead = max(1, ahead)
         # Half as large again as the tensor, so that a region of half the area still has a pixel for each of its own.
-        self._pictures = PictureCache(3 * max(input_size(contract)) // 2)
+        short_side = 3 * max(input_size(contract)) // 2
+        self._pictures = PictureCache(short_side)
+        self._videos = FrameCache(short_side, recipe.sampling or sampling, frames)
 
     def __len__(self) -> int:
         return max(len(self.material.records) // self.recipe.batch, 1)
@@ -204,11 +234,17 @@ class TrainingFeed:
         return Sample(tensor, torch.from_numpy(self.material.targets[chosen]), extra)
 
     def _picture(self, record: Record, rng: np.random.Generator) -> NDArray[np.uint8]:
-        return self._pictures(record.path)
+        return self._pictures(record.path) if is_picture(record.path) else self._videos.one(record.path, rng)
 
 
 class ValidationFeed:
-    """Pictures preprocessed by the contract, as it is at run time; kept as bytes where they fit in ``limit_bytes``.
+    """Pictures and frames of videos preprocessed by the contract, as at run time; kept as bytes up to ``limit_bytes``.
+
+    A video's frames go from the decoder's planes through the runtime's own preprocessing, and its score is the mean
+    over its sampling preset: the ``video_score`` that ``memedge run`` gives.
+
+    Args:
+        sampling: preset of videos.
 
     Attributes:
         targets: float64 ``[N, T]``, nan where a record has no such score.
@@ -219,40 +255,73 @@ class ValidationFeed:
         records: Sequence[Record],
         contract: Preprocess,
         targets: Sequence[str] = ("short_term",),
-        limit_bytes: int = 1 << 30,
+        limit_bytes: int = 2 << 30,
+        sampling: str = SAMPLING,
     ) -> None:
         self.records = records
         self.targets = np.array([[_value(record, target) for target in targets] for record in records])
         self.contract = contract
-        height, width = input_size(contract)
-        self._keeps = len(records) * height * width * 3 <= limit_bytes
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._sampling = sampling
+        self._preprocessor = Preprocessor(contract)
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._kept: dict[int, Shown] = {}
+        self._lock = threading.Lock()
 
     def predict(self, network: FrameModel, batch: int = 64, progress: Progress | None = None) -> NDArray[np.float64]:
         """The network's scores, clipped to 0..1, float64 ``[N, T]``; leaves the network in evaluation mode."""
         network.eval()
         device = next(network.parameters()).device
         count = len(network.targets)
-        found = []
+        found = np.zeros((len(self.records), count))
         with torch.inference_mode():
-            for pictures in self.batches(batch):
-                tensor = normalise(pictures, self.contract).to(device)
-                scores = network(tensor.contiguous(memory_format=torch.channels_last))[:count]
-                found.append(torch.cat(scores, 1).double().cpu().numpy())
+            for part in self._parts(batch):
+                tensor = normalise(np.stack([frame.picture for frame in part]), self.contract).to(device)
+                outputs = network(tensor.contiguous(memory_format=torch.channels_last))[:count]
+                scores = torch.cat(outputs, 1).double().cpu().numpy().clip(0, 1)
+                for frame, score in zip(part, scores, strict=True):
+                    found[frame.record] += frame.weight * score
                 if progress is not None:
-                    progress.advance(len(tensor))
-        return np.concatenate(found).clip(0, 1)
+                    progress.advance(sum(frame.last for frame in part))
+        return found
 
-    def batches(self, batch: int) -> Iterator[NDArray[np.uint8]]:
-        """Fitted pictures of all records in order, uint8 ``[n, h, w, C]``."""
-        for begin in range(0, len(self.records), batch):
-            yield self._batch(begin, batch)
+    def batches(self, batch: int = 64) -> Iterator[NDArray[np.uint8]]:
+        """Prepared pictures of all records in order, uint8 ``[n, h, w, C]``; of a video every different frame."""
+        for part in self._parts(batch):
+            yield np.stack([frame.picture for frame in part])
 
-    def _batch(self, begin: int, batch: int) -> NDArray[np.uint8]:
-        kept = self._kept.get(begin)
-        if kept is None:
-            part = self.records[begin : begin + batch]
-            kept = np.stack([fitted(read_picture(record.path), self.contract) for record in part])
-            if self._keeps:
-                self._kept[begin] = kept
-        return kept
+    def _parts(self, batch: int) -> Iterator[list[_Frame]]:
+        waiting = self._frames()
+        while part := list(islice(waiting, batch)):
+            yield part
+
+    def _frames(self) -> Iterator[_Frame]:
+        """All frames of all records, in order; what is not kept is prepared a few records ahead by threads."""
+        ahead = min(os.cpu_count() or 1, _MOST_THREADS)
+        with ThreadPoolExecutor(ahead, "memedge-validation") as pool:
+            waiting: deque[Future[Shown]] = deque()
+            for number in range(len(self.records) + ahead):
+                if number < len(self.records):
+                    waiting.append(pool.submit(self._shown, number))
+                if number >= ahead:
+                    shown = waiting.popleft().result()
+                    for index, (weight, picture) in enumerate(shown, start=1):
+                        yield _Frame(number - ahead, weight, picture, index == len(shown))
+
+    def _shown(self, number: int) -> Shown:
+        kept = self._kept.get(number)
+        if kept is not None:
+            return kept
+        path = self.records[number].path
+        if is_picture(path):
+            shown = [(1.0, fitted(read_picture(path), self.contract))]
+        else:
+            found = sampled(path, self._sampling, self._preprocessor.picture)
+            part = 1 / len(found.which)
+            shown = [(part * found.which.count(index), picture) for index, picture in enumerate(found.pictures)]
+        size = sum(picture.nbytes for _, picture in shown)
+        with self._lock:
+            if self._bytes + size <= self._limit_bytes:
+                self._bytes += size
+                self._kept[number] = shown
+        return shown

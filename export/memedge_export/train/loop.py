@@ -34,7 +34,7 @@ from ..eval.metrics import Result, evaluate, quantiles
 from ..models.frame import FrameModel
 from . import domain, losses, state
 from .devices import Devices, open_fabric
-from .feed import TrainingFeed, ValidationFeed, training_scores
+from .feed import SAMPLING, TrainingFeed, ValidationFeed, training_scores
 from .losses import Batch, Classes, ScoreStatistics
 from .optimise import blend, prepare, set_modes, set_rates
 from .recipe import Phase, Recipe
@@ -43,6 +43,8 @@ from .state import BEST, STATE, Run
 # Fewer pictures than this give no percentiles worth the name.
 _FEWEST_FOR_QUANTILES = 50
 SAVE_EVERY_S = 300.0
+# Decoded frames of videos, below the run's folder.
+FRAMES = "frames"
 # Drawing takes a third of a second: epochs of small sets are shorter.
 _DRAW_EVERY_S = 20.0
 
@@ -170,8 +172,12 @@ def _open(job: Job, fabric: Any, resume: bool) -> tuple[_Session, dict[str, Any]
     contract = job.preprocess or entry.preprocess
     targets = job.targets or job.sets[0].targets[:1]
     material = training_scores(job.sets, targets, job.recipe.normalise)
-    feed = TrainingFeed(material, contract, job.recipe, job.seed, part=(fabric.global_rank, fabric.world_size))
-    validation = ValidationFeed([r for data in job.sets for r in data.split("val")], contract, targets)
+    sampling = job.recipe.sampling or next((data.sampling for data in job.sets if data.sampling), SAMPLING)
+    part = (fabric.global_rank, fabric.world_size)
+    feed = TrainingFeed(material, contract, job.recipe, job.seed, part=part, sampling=sampling, frames=job.out / FRAMES)
+    validation = ValidationFeed(
+        [r for data in job.sets for r in data.split("val")], contract, targets, sampling=sampling
+    )
     statistics = material.statistics()
     network, start = _start(job, entry, targets, statistics)
     network = network.to(fabric.device)

@@ -15,6 +15,8 @@ from memedge_engines.manifest import Training
 
 from .. import models, weights
 from ..checkpoint import CheckpointInfo
+from ..data.files import Missing
+from ..data.folds import with_fold
 from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
 from .devices import Devices
@@ -39,12 +41,16 @@ def training(
     bf16: bool | None = None,
     threads: int = 0,
     devices: Devices | None = None,
+    fold: tuple[int, int] | None = None,
+    missing: Missing = "refuse",
 ) -> Path:
     """Train on scored pictures or videos; returns the path of the best checkpoint.
 
     Args:
         recipe: name or TOML file of a recipe, none for the model's own; ``overrides``: ``key=value`` each.
         targets: scores to learn, a head each; empty: the first data set's first one.
+        fold: (number from 1, count): train on the other folds of train and val, validate on this one.
+        missing: what to do with records whose file is not there.
 
     Raises:
         UsageError: unknown model or data set, numbers that cannot be meant.
@@ -55,12 +61,16 @@ def training(
     if bf16 is not None:
         chosen = msgspec.structs.replace(chosen, precision="bf16" if bf16 else "fp32")
     _set_threads(threads)
-    sets = [open_data(spec) for spec in data]
+    sets = [open_data(spec, missing=missing) for spec in data]
+    if fold is not None:
+        sets = [with_fold(one, *fold) for one in sets]
     for one in sets:
         one.split("val")
         status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} {one.unit}s")
     words = [f"--recipe {Path(recipe).name}"] if recipe is not None else []
     words += [f"--set {shlex.quote(word)}" for word in overrides] + [f"--target {target}" for target in targets]
+    words += [f"--fold {fold[0]}/{fold[1]}"] if fold is not None else []
+    words += ["--allow-missing"] if missing == "drop" else []
     job = Job(
         model,
         sets,
@@ -101,7 +111,7 @@ def pretraining(
         raise UsageError("--init and pretraining exclude each other: pretraining starts from nothing")
     if (epochs is not None and epochs < 1) or (batch is not None and batch < 2):
         raise UsageError(f"--epochs {epochs} --batch {batch}; expected at least 1 epoch and 2 pictures")
-    _, root = parse(data)
+    root = parse(data).path
     if not (root / "train.npz").is_file():
         raise DataError(f"tiny32: '{root}' has no train.npz; expected train.npz with jpeg, offset and label")
     if (out / "state.pt").exists() and not resume:
@@ -149,9 +159,7 @@ def _command(
 ) -> str:
     """The command that does it again. Folders are written as DIR, files by their names: cards travel."""
     words = ["memedge train", f"--model {model}"]
-    for spec in data:
-        kind, path = parse(spec)
-        words.append(f"--data {kind}:{path.name if kind == 'folder' else 'DIR'}")
+    words += [f"--data {parse(spec).portable}" for spec in data]
     if init is not None:
         words.append(f"--init {Path(init).name}")
     words += [f"--{name} {value}" for name, value in (("epochs", epochs), ("batch", batch)) if value is not None]

@@ -12,8 +12,8 @@ from helpers_calib import files, folder, names, noise, save
 from helpers_graphs import contract
 from helpers_video import write_video
 from memedge_engines.preprocess import Preprocessor
+from memedge_export.data import videomem
 from memedge_export.data.lamem import read_lamem
-from memedge_export.data.videomem import LONG, read_videomem
 from memedge_export.errors import DataError
 from memedge_export.quant.calib_origins import Item, Video
 from memedge_export.quant.frames import plan
@@ -124,12 +124,12 @@ def test_malformed_lamem_lists(tmp_path: Path, line: str, message: str) -> None:
 
 def test_videomem_as_released(tmp_path: Path) -> None:
     root = videomem_tree(tmp_path / "VideoMem")
-    data = read_videomem(root)
+    data = videomem.read(root)
     assert len(data.records) == 64
-    assert data.records == read_videomem(root / "dev-set").records
+    assert data.records == videomem.read(root / "dev-set").records
     record = next(r for r in data.records if r.id == "video7.webm")
     assert (record.score, record.path) == (0.428, root / "dev-set" / "sources" / "video7.webm")
-    assert next(r for r in read_videomem(root, LONG).records if r.id == "video7.webm").score == 0.007
+    assert next(r for r in videomem.read(root).records if r.id == "video7.webm").targets["long_term"] == 0.007
     chosen = plan(f"videomem:{root}", 36, 8)
     assert not files(chosen.calibrate) & files(chosen.gate)
     assert len({item.origin.path for item in chosen.calibrate.items[:36]}) == 36  # type: ignore[attr-defined]
@@ -176,7 +176,7 @@ def test_videomem_that_is_incomplete_says_what_was_expected_where(tmp_path: Path
 )
 def test_malformed_videomem_tables(tmp_path: Path, rows: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_videomem(videomem_tree(tmp_path, 1, rows))
+        videomem.read(videomem_tree(tmp_path, 1, rows))
 
 
 def test_scored_list_without_a_split_and_too_small_a_set(tmp_path: Path) -> None:
