@@ -265,8 +265,8 @@ def test_a_run_tunes_unless_told_otherwise(
     made: list[Any] = []
 
     class Spy(Tuner):
-        def __init__(self, scorers: Any) -> None:
-            super().__init__(scorers, start_after_s=0)
+        def __init__(self, scorers: Any, **more: Any) -> None:
+            super().__init__(scorers, start_after_s=0, **more)
             made.append(self)
 
     monkeypatch.setattr("memedge.running.Tuner", Spy)
