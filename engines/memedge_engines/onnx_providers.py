@@ -81,21 +81,30 @@ def missing_libraries(name: str) -> list[str]:
 
 def _why(version: str, missing: list[str]) -> tuple[str, str]:
     """(reason, fix) of libraries that do not load."""
-    named = ", ".join(missing)
-    tensorrt = next((match for one in missing if (match := _VENDOR.match(one)) and one.startswith(_TENSORRT)), None)
-    cuda = cuda_release().partition(".")[0]
-    if tensorrt is None:
-        built = f" and is built for CUDA {cuda_release()}" if cuda else ""
-        fix = 'pip install "onnxruntime-gpu[cuda,cudnn]"' if cuda else "install the CUDA and cuDNN libraries named"
-        return f"onnxruntime {version} needs {named}{built}; they do not load", fix
-    major = int(tensorrt[2])
-    reason = f"onnxruntime {version} needs TensorRT {major} ({named})"
+    ours = [name for name in missing if name.startswith(_TENSORRT)]
+    others = [name for name in missing if name not in ours]
+    release = cuda_release()
+    cuda = release.partition(".")[0]
+    reasons, fixes = [], []
+    if ours:
+        reason, fix = _why_not_tensorrt(ours, cuda)
+        reasons.append(reason)
+        fixes.append(fix)
+    if others:
+        built = f" (it is built for CUDA {release})" if release else ""
+        reasons.append(f"{', '.join(others)}{built}: not found")
+        fixes.append('pip install "onnxruntime-gpu[cuda,cudnn]"' if cuda else "install the libraries named")
+    return f"onnxruntime {version} needs {'; and '.join(reasons)}", "; ".join(fixes)
+
+
+def _why_not_tensorrt(missing: list[str], cuda: str) -> tuple[str, str]:
+    major = int(missing[0].rpartition(".")[2])
     there = _tensorrt_installed()
-    reason += f"; installed is TensorRT {there}" if there else "; it is not installed"
+    said = f"installed is TensorRT {there}" if there else "it is not installed"
     fix = f"pip install 'tensorrt-cu{cuda or 12}<{major + 1}'"
     if there and int(there.partition(".")[0]) > major:
         fix = f"use the engine tensorrt, which runs TensorRT {there} itself; or {fix}"
-    return reason, fix
+    return f"TensorRT {major} ({', '.join(missing)}); {said}", fix
 
 
 def _tensorrt_installed() -> str:

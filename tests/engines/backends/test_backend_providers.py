@@ -99,7 +99,7 @@ def test_no_onnxruntime_and_one_that_does_not_load(
 def test_cuda_libraries_that_do_not_load(machine: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     machine.absent = {"libcudart.so.13"}
     found = backends.get("onnxruntime-cuda").availability()
-    assert found.reason == ("onnxruntime 1.31.1 needs libcudart.so.13 and is built for CUDA 13.0; they do not load")
+    assert found.reason == "onnxruntime 1.31.1 needs libcudart.so.13 (it is built for CUDA 13.0): not found"
     assert found.fix == 'pip install "onnxruntime-gpu[cuda,cudnn]"'
     assert machine.preloaded == 1
     assert capsys.readouterr().out == ""
@@ -123,6 +123,11 @@ def test_a_provider_for_tensorrt_10_beside_another(
     assert said in found.reason
     assert "pip install 'tensorrt-cu13<11'" in (found.fix or "")
     assert ("use the engine tensorrt" in (found.fix or "")) == bool(installed)
+    machine.absent.add("libcudart.so.13")
+    both = backends.get("onnxruntime-tensorrt").availability()
+    assert both.reason.endswith("; and libcudart.so.13 (it is built for CUDA 13.0): not found")
+    assert "tensorrt-cu13<11" in (both.fix or "")
+    assert "onnxruntime-gpu[cuda,cudnn]" in (both.fix or "")
 
 
 @pytest.mark.parametrize(
