@@ -1,4 +1,4 @@
-"""``memedge eval``: how well a checkpoint or a bundle ranks pictures whose scores are known."""
+"""``memedge eval``: how well checkpoints and bundles rank pictures and videos whose scores are known."""
 
 from __future__ import annotations
 
@@ -9,45 +9,98 @@ import typer
 
 from memedge.errors import UsageError
 
+_SPLITS = ("train", "val", "test", "all")
+_SAMPLINGS = ("S7", "S28", "S4", "K3", "F1", "all")
+
 
 def command(
-    target: Annotated[Path, typer.Argument(help="A bundle's folder, or a weights file.")],
-    data: Annotated[str, typer.Option("--data", help="lnsim:DIR or folder:FILE.csv.")],
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Bundles, run folders or weights files; the first is compared with."),
+    ],
+    data: Annotated[
+        list[str], typer.Option("--data", help="KIND:PATH of a data set; may be repeated.", metavar="KIND:PATH")
+    ],
     split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    target: Annotated[
+        str, typer.Option("--target", help="short_term, long_term ..., or all that models and sets share.")
+    ] = "all",
     model: Annotated[
         str | None,
         typer.Option("--model", help="The model of a weights file that does not name its own."),
     ] = None,
+    engines: Annotated[
+        list[str] | None, typer.Option("--engine", help="Engine of the bundles; may be repeated.")
+    ] = None,
+    precisions: Annotated[
+        list[str] | None, typer.Option("--precision", help="Precision of the bundles; may be repeated.")
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            "--sampling", help="Frames of videos for checkpoints: S7, S28, S4, K3, F1 or all. Default: the set's own."
+        ),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read, and count it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="The JSON object as NAME.eval.json, for `memedge table`.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="CSV of human and predicted scores, record by record.")
+    ] = None,
+    run_file: Annotated[
+        Path | None, typer.Option("--run-file", help="MediaEval run file: name,score[,confidence] lines.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="Third column of the run file, the same in every row.")
+    ] = None,
+    scatter: Annotated[
+        Path | None, typer.Option("--scatter", help="PNG, SVG or PDF: human against predicted scores.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="HTML with the best and worst predictions, for your own eyes.")
+    ] = None,
+    page_count: Annotated[int, typer.Option("--page-count", help="Records under each heading of the page.")] = 12,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Also print a table of models by data sets.")] = False,
+    matrix_files: Annotated[
+        list[Path] | None,
+        typer.Option("--matrix-file", help="That table as CSV, or as heat map (PNG, SVG, PDF); may be repeated."),
+    ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Write the result into the checkpoint, so that bundles and cards state it.")
     ] = False,
 ) -> None:
-    """Spearman correlation with its 95 % interval, Pearson and mean squared error on a data set."""
-    if split not in ("train", "val", "test", "all"):
-        raise UsageError(f"--split {split}; expected train, val, test or all")
-    if record and target.is_dir():
+    """Spearman correlation, Pearson and mean squared error with 95 % intervals, on data sets; models compared."""
+    if split not in _SPLITS:
+        raise UsageError(f"--split {split}; expected {', '.join(_SPLITS)}")
+    if sampling is not None and sampling not in _SAMPLINGS:
+        raise UsageError(f"--sampling {sampling}; expected {', '.join(_SAMPLINGS)}")
+    if record and any((path / "manifest.json").is_file() for path in targets):
         raise UsageError("--record writes into a checkpoint; a bundle cannot be changed")
-    from ..data import open_data
-    from ..eval.evaluate import evaluate, predictions, record_result
+    if record and (len(targets), len(data)) != (1, 1):
+        raise UsageError(f"--record takes one checkpoint and one --data; found {len(targets)} and {len(data)}")
+    from ..eval.outputs import Outputs
+    from ..eval.session import Request, run
 
-    found = open_data(data)
-    records = found.split(split)
-    result = evaluate(predictions(target, records, model), [r.score for r in records])
-    if record:
-        record_result(target, found, split, result)
-    if as_json:
-        import msgspec
-
-        print(msgspec.json.encode({"target": str(target), "data": found.name, "split": split, **vars(result)}).decode())
-        return
-    between = result.spearman_interval
-    interval = f"  (95 % interval {between[0]:.3f} to {between[1]:.3f})" if between else ""
-    print(f"{target} on {found.name} {split}, {result.count} pictures")
-    print(f"Spearman {_text(result.spearman)}{interval}")
-    print(f"Pearson  {_text(result.pearson)}")
-    print(f"MSE      {result.mse:.5f}")
-
-
-def _text(value: float | None) -> str:
-    return "none (constant scores)" if value is None else f"{value:.3f}"
+    run(
+        Request(
+            targets=tuple(targets),
+            data=tuple(data),
+            split=split,
+            target=target,
+            model=model,
+            engines=tuple(engines or ()),
+            precisions=tuple(precisions or ()),
+            sampling=sampling or "",
+            skip_unreadable=skip_unreadable,
+            as_json=as_json,
+            matrix=matrix,
+            record=record,
+            outputs=Outputs(
+                save, predictions, run_file, confidence, scatter, page, page_count, tuple(matrix_files or ())
+            ),
+        )
+    )

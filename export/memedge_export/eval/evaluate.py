@@ -1,66 +1,143 @@
-"""Evaluate a checkpoint, a bundle or a model's newest run on a data set."""
+"""From scores to figures: every model on every part of every data set, the first model against the others, and people
+among themselves."""
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from memedge.console import progress, status
 from memedge.errors import UsageError
 
 from .. import checkpoint, models, weights
-from ..data.records import DataSet, Record
 from ..errors import WeightsError
-from .metrics import Result, evaluate
+from .bootstrap import RESAMPLES, SEED
+from .contenders import Contender, Device
+from .metrics import Result, difference, evaluate
+from .parts import Part
+from .people import consistency
+from .report import Compared, Measured, People, Report
 
-_CHUNK = 32
+# A rank correlation of fewer pictures moves by a tenth and more from sample to sample.
+_FEW = 200
+_HELD_OUT = re.compile(r"(?P<data>.+) (?P<split>\S+) \((?P<count>\d+) (?:picture|video)s?(?P<rest>; .+)?\)")
 
 
-def predictions(target: Path, records: Sequence[Record], model: str | None = None) -> NDArray[np.float64]:
-    """Scores of the pictures, 0..1, float64 ``[N]``.
-
-    Args:
-        target: a bundle's folder (run as a device runs it), or a weights file (run by torch).
-        model: the model of a weights file that does not name its own.
+def check(contenders: Sequence[Contender], parts: Sequence[Part], target: str) -> None:
+    """Whether there is anything to evaluate.
 
     Raises:
-        UsageError: no such target, or a weights file that does not say which model it is of.
+        UsageError: a model that predicts none of a set's targets, or not the one that was asked for.
     """
-    if target.is_dir():
-        return _of_bundle(target, records)
-    if not target.is_file():
-        raise UsageError(f"nothing to evaluate at '{target}'; expected a bundle's folder or a weights file")
-    from ..train.feed import ValidationFeed
-
-    _, info = weights.read_state(target)
-    known = info.model if info is not None else model
-    if known is None:
-        raise UsageError(f"'{target}' does not say which model it is of", fix="--model")
-    loaded = weights.load(known, str(target))
-    for note in loaded.notes:
-        status(note)
-    with progress("scoring", len(records)) as bar:
-        return ValidationFeed(records, loaded.preprocess).predict(loaded.model, progress=bar)[:, 0]
+    for contender in contenders:
+        predicts = contender.model.targets
+        for part in parts:
+            if not set(predicts) & set(part.human):
+                raise UsageError(
+                    f"'{contender.model.label}' predicts {', '.join(predicts)}; expected "
+                    f"{target if target != 'all' else ' or '.join(part.human) + f', which {part.name} has'}",
+                    fix="train or export a model with that target, or ask for another --target",
+                )
 
 
-def _of_bundle(folder: Path, records: Sequence[Record]) -> NDArray[np.float64]:
-    import memedge
+def measure(contenders: Sequence[Contender], parts: Sequence[Part]) -> Report:
+    """Figures of parts that were scored; parts without human scores give none."""
+    results: list[Measured] = []
+    compared: list[Compared] = []
+    people: list[People] = []
+    for part in parts:
+        for target, human in part.human.items():
+            known = part.scored(target)
+            if not known.any():
+                continue
+            found = {label: values[known] for label, values in part.models(target).items()}
+            results += [
+                _measured(part, target, contender, evaluate(found[contender.model.label], human[known]))
+                for contender in contenders
+                if contender.model.label in found
+            ]
+            first, *others = found
+            compared += [
+                Compared(
+                    first=first,
+                    second=other,
+                    data=part.name,
+                    split=part.split,
+                    target=target,
+                    difference=difference(found[first], found[other], human[known]),
+                )
+                for other in others
+            ]
+            halves = part.data.halves
+            if halves is not None and target == part.data.targets[0]:
+                agreed = consistency(halves[:, :, part.positions], part.models(target))
+                if agreed is not None:
+                    people.append(People(data=part.name, split=part.split, target=target, consistency=agreed))
+    return Report(
+        created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        resamples=RESAMPLES,
+        seed=SEED,
+        models=tuple(contender.model for contender in contenders),
+        results=tuple(results),
+        comparisons=tuple(compared),
+        people=tuple(people),
+    )
 
-    scores: list[float] = []
-    with memedge.load(folder) as scorer, progress("scoring", len(records)) as bar:
-        status(f"bundle '{scorer.bundle.manifest.name}', engine {scorer.engine}, {scorer.precision}")
-        for begin in range(0, len(records), _CHUNK):
-            part = [record.path for record in records[begin : begin + _CHUNK]]
-            scores += [score.value for score in scorer.score_batch(part)]
-            bar.advance(len(part))
-    return np.array(scores)
+
+def _measured(part: Part, target: str, contender: Contender, figures: Result) -> Measured:
+    model = contender.model
+    warnings = []
+    if model.untrained:
+        warnings.append("UNTRAINED: its scores mean nothing")
+    if figures.spearman is None:
+        warnings.append("its scores or the human scores are constant: there is no correlation")
+    if figures.count < _FEW:
+        warnings.append(f"{figures.count} {part.data.unit}s are few: the interval is wide")
+    if part.split in ("train", "all") and contender.was_trained_on(part.data):
+        warnings.append(f"was trained on {part.data.name}: these are not held-out {part.data.unit}s")
+    return Measured(
+        model=model.label,
+        data=part.name,
+        split=part.split,
+        target=target,
+        unit=part.data.unit,
+        figures=figures,
+        sampling=_sampling(part, target, contender),
+        score_kind=part.data.kind,
+        skipped=len(part.skipped),
+        warnings=tuple(warnings),
+    )
 
 
-def record_result(path: Path, data: DataSet, split: str, result: Result) -> None:
+def _sampling(part: Part, target: str, contender: Contender) -> str:
+    if part.data.unit != "video" or not isinstance(contender, Device):
+        return part.sampling
+    return next(t.sampling for t in contender.scorer.manifest.targets if t.name == target)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a checkpoint's or bundle's ``held_out`` says: data set, split, number of records; ``note`` follows it."""
+
+    data: str
+    split: str
+    count: int
+    note: str = ""
+
+
+def held_out(text: str | None) -> HeldOut | None:
+    """``lnsim test (264 pictures)`` taken apart; none for any other form."""
+    match = _HELD_OUT.fullmatch(text or "")
+    if match is None:
+        return None
+    return HeldOut(match["data"], match["split"], int(match["count"]), (match["rest"] or "").removeprefix("; "))
+
+
+def record_result(path: Path, result: Measured) -> None:
     """Write a result into a checkpoint's metadata, from where bundles and model cards take it.
 
     Raises:
@@ -72,11 +149,8 @@ def record_result(path: Path, data: DataSet, split: str, result: Result) -> None
     models.entry(info.model)
     training = msgspec.structs.replace(
         info.training,
-        held_out=f"{data.name} {split} ({result.count} pictures)",
-        spearman=result.spearman,
-        spearman_interval=result.spearman_interval,
+        held_out=f"{result.data} {result.split} ({result.figures.count} {result.unit}s)",
+        spearman=result.figures.spearman,
+        spearman_interval=result.figures.spearman_interval,
     )
     checkpoint.save(path, state, msgspec.structs.replace(info, training=training))
-
-
-__all__ = ["evaluate", "predictions", "record_result"]

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from memedge.fidelity import Fidelity, Human, Other
 
 from ..errors import ExportError
-from ..eval.metrics import RESAMPLES, spearman
+from ..eval.bootstrap import draws, interval
+from ..eval.metrics import spearman
 
 LEAST_FRAMES = 200
 LEAST_STD = 0.01
@@ -166,17 +167,8 @@ def drop_interval(
 ) -> tuple[float, float]:
     """95 % paired bootstrap interval of how much Spearman with ``human`` drops from ``float_scores`` to ``scores``,
     all ``[N]``: 1,000 resamples of the pictures, the same for both. Resamples without a correlation are left out."""
-    rng = np.random.default_rng(seed)
-    drops = []
-    for _ in range(RESAMPLES):
-        pick = rng.integers(0, len(human), len(human))
-        before, after = spearman(float_scores[pick], human[pick]), spearman(scores[pick], human[pick])
-        if before is not None and after is not None:
-            drops.append(before - after)
-    if not drops:
-        return (0.0, 0.0)
-    low, high = np.quantile(drops, [0.025, 0.975])
-    return float(low), float(high)
+    found = interval((draws(float_scores, human, seed) - draws(scores, human, seed)).spearman)
+    return (0.0, 0.0) if found is None else found
 
 
 def _other(other: OtherScores, reasons: list[str], warnings: list[str]) -> Other:
