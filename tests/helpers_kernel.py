@@ -18,12 +18,14 @@ import pytest
 from numpy.typing import NDArray
 
 import memedge_engines.kernels
-from memedge_engines.frame import Frame, PixelFormat
-from memedge_engines.manifest import Preprocess
+from memedge_engines.frame import Frame, PixelFormat, Plane, plane_shapes
+from memedge_engines.kernels import image
+from memedge_engines.kernels.job import AxisFields, Job, describe
+from memedge_engines.manifest import InputStorage, Preprocess
 from memedge_engines.preprocess.color import subsampling
 from memedge_engines.preprocess.geometry import geometry
 from memedge_engines.preprocess.reference import split_planes
-from memedge_engines.preprocess.tables import AxisTable, axes, chroma_steps, color_table
+from memedge_engines.preprocess.tables import AxisTable, axes, chroma_steps, color_table, value_table
 
 KERNELS = Path(memedge_engines.kernels.__file__).parent
 _FIRST_ADDRESS = 0x5DE0_0000_0000_0100
@@ -103,10 +105,72 @@ class DeviceMemory:
 
 def fake_kernel(driver: Any, grid: Any, block: Any, arguments: Any, shared_bytes: int) -> None:
     """The kernel for ``FakeDriver(kernels={"memedge_preprocess": fake_kernel})``."""
-    assert block == (256, 1, 1)
+    assert block == (image.THREADS, 1, 1)
     assert shared_bytes == 0
     blocks = [b for b in driver._space().live() if b.device_address]
     emulate([(b.device_address, b.data, True) for b in blocks], arguments[0], grid)
+
+
+def padded(frame: Frame, extra: int) -> Frame:
+    """The same frame at a row pitch that is ``extra`` bytes larger, with noise in between."""
+    rng = np.random.default_rng(extra)
+    planes = []
+    for plane, (rows, row_bytes) in zip(
+        frame.host_planes(), plane_shapes(frame.format, frame.width, frame.height), strict=True
+    ):
+        wide = rng.integers(0, 256, (rows, row_bytes + extra), np.uint8)
+        wide[:, :row_bytes] = plane
+        planes.append(Plane(wide, row_bytes + extra))
+    frame.planes = planes
+    return frame
+
+
+def launched(
+    frames: Sequence[Frame],
+    contract: Preprocess,
+    storage: InputStorage | None = None,
+    *,
+    shift: int = 0,
+    backwards: bool = False,
+    library: ctypes.CDLL | None = None,
+) -> NDArray[Any]:
+    """``[N, C, h, w]`` in the storage's dtype: the frames by one launch of the emulated kernel.
+
+    Every array is a range of its own, planes without a byte behind their last row: a read outside fails. ``shift``:
+    bytes past an aligned address at which planes begin.
+    """
+    memory = DeviceMemory()
+    shape = geometry(contract, *frames[0].display_size)
+    values = value_table(contract, storage)
+    target = np.zeros((len(frames), contract.channels, shape.out_h, shape.out_w), values.dtype)
+    table, target_address = memory.place(values), memory.place(target, writable=True)
+    jobs = (Job * len(frames))()
+    for number, frame in enumerate(frames):
+        planes = []
+        for plane, (rows, row_bytes) in zip(
+            frame.planes, plane_shapes(frame.format, frame.width, frame.height), strict=True
+        ):
+            exact = np.asarray(plane.buffer).reshape(-1)[: (rows - 1) * plane.pitch + row_bytes].copy()
+            planes.append((memory.place(exact, shift=shift), plane.pitch))
+        job = jobs[number]
+        describe(job, frame, contract, planes)
+        stored = geometry(contract, *frame.display_size).unrotated(frame.rotation)
+        job.x, job.y = (
+            AxisFields(memory.place(t.first), memory.place(t.weights), *t.weights.shape)
+            for t in axes(stored, contract.resize.filter)
+        )
+        job.table, job.element = table, values.itemsize
+        job.target = target_address + number * target[0].nbytes
+    parameters = memory.place(np.frombuffer(bytes(jobs), np.uint8))
+    grid = image.grid(shape.out_w, shape.out_h, len(frames))
+    emulate(memory.ranges, parameters, grid, backwards=backwards, library=library)
+    return target
+
+
+def in_planes(picture: NDArray[np.uint8], contract: Preprocess, storage: InputStorage | None = None) -> NDArray[Any]:
+    """``[C, h, w]``: what the tensor holds for a picture."""
+    values = value_table(contract, storage)
+    return np.stack([values[c][picture[..., c]] for c in range(contract.channels)])
 
 
 def restated(frame: Frame, contract: Preprocess) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..kernels.job import AxisFields
 from ..preprocess.tables import AxisTable
 from .driver import ALIGNMENT, Driver
+from .driver_errors import unless_lost
 from .memory import DeviceBuffer
 
 
@@ -23,6 +24,7 @@ class DeviceArray:
             driver.copy_to_device(self.buffer.address, array.ctypes.data, array.nbytes, stream)
             driver.stream_synchronize(stream)
         except BaseException:
+            unless_lost(lambda: driver.stream_synchronize(stream))  # the copy may be queued
             self.buffer.close()
             raise
 

@@ -2,9 +2,10 @@
  *
  * A block of 256 threads makes a tile of 32 x 8 results (stored orientation) of one picture. It works on up to 64 groups
  * of four source columns at a time, and on as many source rows as its shared memory holds:
- *   1. convert: each source pixel under the tile once, to 8-bit R, G, B or grey, into shared memory;
- *   2. down:    for each row of the tile, the weighted sum of its source rows, two rows and one column an instruction;
- *               sums stay in registers while source rows come in parts;
+ *   1. convert: each source pixel under the tile once, to 8-bit R, G, B or grey, into shared memory; two rows of four
+ *               columns at a time, which have their chroma rows in common, stored so that
+ *   2. down:    adds two rows of one column to the sum of a result's row in one instruction; where the rows come in several
+ *               parts, sums are kept in shared memory between them;
  *   3. across:  one thread a result, over the columns at hand; sums stay in registers while columns come in parts.
  * Then the level is looked up in the tensor's table of values and stored where the turned picture has it; for quarter
  * turns, neighbouring threads take results of one column, so that they store side by side.
@@ -12,12 +13,12 @@
  * Everything that differs from picture to picture comes from `jobs` in device memory, so that a captured launch stays
  * valid. Grid: (tiles, 1, pictures), where tiles is enough for either orientation; a job of width 0 is no picture.
  *
- * Cost, for scale s down each axis and a tile that reads (32 s + s) x (8 s + s) pixels, 1.16 times its share:
- *   bytes from memory, a source pixel: 1.5 (4:2:0), 2 (4:2:2), 3 (RGB); a result: 3 x the element's size; the tiles'
- *   common borders come from the L2 cache;
- *   integer instructions, a source pixel: convert 5 (RGB), 28 (NV12); down 6.8; across 21 / s. For NV12 at s = 4.2 that
- *   is some 40 x 1.16 for 1.5 bytes read and .7 written: arithmetic, not memory, is the limit on every GPU so far;
- *   for RGB some 17 x 1.16 for 3.7 bytes, near the balance of large GPUs.
+ * Cost a source pixel, at 1080p to 256 lines (s = 4.2 source pixels a result along each axis), counted in sm_87 code:
+ *   instructions: convert 9 (RGB), 34 (NV12); down 28 for two rows and four columns, 9; across 9 a tap, 5; times 1.2,
+ *   because neighbouring tiles share 2 s columns and rows;
+ *   bytes of memory: 1.5 (4:2:0) or 3 (RGB) read, 12 / s^2 = .7 written (float); what tiles share comes from the cache.
+ * Per byte that is some 8 instructions for RGB, about what large GPUs have to spare at full bandwidth, but 27 for NV12:
+ * there the exact colour arithmetic is the limit, not memory.
  */
 #ifdef ME_EMULATION
 #include "emulate.h"
@@ -28,17 +29,11 @@
 
 #define ME_TILE_W 32
 #define ME_TILE_H 8
-#define ME_THREADS 256
-#ifndef ME_BLOCKS
-#define ME_BLOCKS 4 /* that share a multiprocessor: what the registers are limited for */
-#endif
+#define ME_THREADS (ME_TILE_W * ME_TILE_H) /* one thread makes one result */
+#define ME_BLOCKS 4                        /* that share a multiprocessor: what the registers are limited for */
 #define ME_POOL_WORDS 6144 /* shared memory */
 #define ME_GROUPS 64       /* groups of four columns at a time, */
 #define ME_GROUPS_SAVED 32 /* where sums have to be kept between parts of the source rows */
-
-#if ME_TILE_W * ME_TILE_H != ME_THREADS
-#error "one thread makes one result"
-#endif
 
 ME_SHARED(me_pool, ME_POOL_WORDS);
 ME_SHARED(me_parameters, sizeof(me_job) / 4);

@@ -40,11 +40,8 @@ def nvrtc() -> ctypes.CDLL:
     return library
 
 
-def compile_ptx(library: ctypes.CDLL, options: tuple[str, ...] = ()) -> str:
-    """PTX of the kernel, labelled with its sources' hash. Raises CudaError with the compiler's log.
-
-    ``options``: more of NVRTC's, such as ``-DME_TILE_H=16``.
-    """
+def compile_ptx(library: ctypes.CDLL) -> str:
+    """PTX of the kernel, labelled with its sources' hash. Raises CudaError with the compiler's log."""
     main, *headers = image.SOURCES
     texts = [(image.FOLDER / name).read_bytes() for name in headers]
     program = ctypes.c_void_p()
@@ -59,7 +56,7 @@ def compile_ptx(library: ctypes.CDLL, options: tuple[str, ...] = ()) -> str:
         (ctypes.c_char_p * len(headers))(*(name.encode() for name in headers)),
     )
     try:
-        given = [f"--gpu-architecture={ARCHITECTURE}", "--std=c++17", *options]
+        given = [f"--gpu-architecture={ARCHITECTURE}", "--std=c++17"]
         arguments = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
         status = library.nvrtcCompileProgram(program, len(given), arguments)
         if status:
