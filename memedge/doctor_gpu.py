@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from memedge_engines import cache, hardware
+from memedge_engines import cache, hardware, onnx_providers
 from memedge_engines.backends.base import first_line
 
 from .errors import MemedgeError
@@ -161,7 +161,7 @@ def _plans() -> tuple[bool, str, str | None]:
     return True, f"{len(found)} in {cache.folder() / 'plans'} ({size:.0f} MiB)", None
 
 
-def _provider(name: str) -> tuple[bool, str, str | None]:
+def _provider(name: str, title: str) -> tuple[bool, str, str | None]:
     package = _installed("onnxruntime-gpu", "onnxruntime")
     fix = (
         "a wheel from the Jetson community's index, or a build of your own: the registry's has no code for Jetsons"
@@ -173,7 +173,9 @@ def _provider(name: str) -> tuple[bool, str, str | None]:
     import onnxruntime as ort
 
     if name in ort.get_available_providers():
-        return True, f"in {package or 'onnxruntime ' + str(ort.__version__)}", None
+        found = onnx_providers.availability(name, title)  # compiled in is not enough: its libraries must load
+        where = f"in {package or 'onnxruntime ' + str(ort.__version__)}"
+        return found.usable, where if found.usable else found.reason, found.fix
     return False, f"{package or 'onnxruntime'} was built without it", fix
 
 
@@ -226,8 +228,8 @@ _PROBES: tuple[tuple[str, Callable[[], tuple[bool, str, str | None]]], ...] = (
     ("PyCUDA", _pycuda),
     ("TensorRT", _tensorrt),
     ("plans", _plans),
-    ("onnxruntime CUDA provider", lambda: _provider("CUDAExecutionProvider")),
-    ("onnxruntime TensorRT provider", lambda: _provider("TensorrtExecutionProvider")),
+    ("onnxruntime CUDA provider", lambda: _provider("CUDAExecutionProvider", "CUDA")),
+    ("onnxruntime TensorRT provider", lambda: _provider("TensorrtExecutionProvider", "TensorRT")),
     ("GStreamer", _gstreamer),
     ("GStreamer elements", _gstreamer_elements),
     ("GStreamer in cv2", _gstreamer_cv2),
