@@ -11,7 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat, plane_shapes
+from memedge_engines.kernels.host import Absent, kernels
 from memedge_engines.manifest import Crop, Preprocess, Resize
+from memedge_engines.preprocess.fast import NumpyPreprocessor
+from memedge_engines.preprocess.native import NativePreprocessor
 
 # What FFmpeg calls these decoded formats, and the format and range that they are.
 DECODED_FORMATS = {
@@ -42,6 +45,13 @@ def make_contract(
         std=(0.229, 0.224, 0.225)[:channels],
         layout=layout,
     )
+
+
+def preprocessors(contract: Preprocess) -> list[NumpyPreprocessor | NativePreprocessor]:
+    """The CPU's fast paths that this installation has: without a compiler, and compiled for each instruction set."""
+    found = kernels()
+    native = [] if isinstance(found, Absent) else [NativePreprocessor(contract, name) for name in found.instructions]
+    return [NumpyPreprocessor(contract), *native]
 
 
 def noise_planes(

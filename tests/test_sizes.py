@@ -16,7 +16,7 @@ _FOLDERS = ("engines", "memedge", "export", "samples", "benchmarks", "tests")
 _FILES = sorted(
     path
     for folder in _FOLDERS
-    for suffix in ("*.py", "*.c", "*.h", "*.cu")
+    for suffix in ("*.py", "*.c", "*.cpp", "*.h", "*.cu")
     for path in (ROOT / folder).rglob(suffix)
     if "__pycache__" not in path.parts
 )

@@ -1,4 +1,4 @@
-"""The fast path within one level of the float reference, and of Pillow for RGB, on made media."""
+"""The fast paths within one level of the float reference, and of Pillow for RGB, on made media."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from helpers_media import block_planes, make_contract, noise_planes, pillow_picture
+from helpers_media import block_planes, make_contract, noise_planes, pillow_picture, preprocessors
 from memedge_engines.errors import FrameError, PreprocessError
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat, plane_shapes
 from memedge_engines.manifest import Preprocess
-from memedge_engines.preprocess import Preprocessor, reference_picture, reference_rgb, to_rgb
+from memedge_engines.preprocess import reference_picture, reference_rgb, to_rgb
 from memedge_engines.preprocess import workspace as workspace_module
 
 LEVEL = 1.0 + 1e-4  # float32 storage of the reference
 COLORS = list(itertools.product(ColorMatrix, ColorRange, ChromaSiting))
+WHOLE = make_contract(None, None)
 CONTRACTS = {
     "crop": make_contract(64, 56),
     "whole": make_contract(64, None),
     "exact": make_contract((50, 91), 48),
     "up": make_contract(150, 140),
-    "none": make_contract(None, None),
+    "none": WHOLE,
     "gray": make_contract(64, 56, color="gray"),
     "bgr": make_contract(64, 56, color="bgr"),
     "bilinear": make_contract(64, 56, filter_name="bilinear"),
@@ -31,13 +32,14 @@ CONTRACTS = {
 
 
 def check(frame: Frame, contract: Preprocess) -> None:
-    found = Preprocessor(contract).picture(frame)
     expected = reference_picture(frame, contract)
-    assert found.dtype == np.uint8
-    assert found.shape == expected.shape
-    assert found.flags.c_contiguous
-    assert found.flags.owndata
-    assert np.abs(found - expected).max() <= LEVEL
+    for maker in preprocessors(contract):
+        found = maker.picture(frame)
+        assert found.dtype == np.uint8
+        assert found.shape == expected.shape
+        assert found.flags.c_contiguous
+        assert found.flags.owndata
+        assert np.abs(found - expected).max() <= LEVEL, maker.name
 
 
 @pytest.mark.parametrize("pixel_format", PixelFormat)
@@ -54,12 +56,13 @@ def test_rgb_of_every_format_color_and_size(pixel_format: PixelFormat, size: tup
                 siting=siting,
                 rotation=90 * (number % 4),
             )
-            found, expected = to_rgb(frame), reference_rgb(frame)
-            assert found.shape == expected.shape
-            assert found.flags.c_contiguous
-            difference = np.abs(found.astype(int) - expected)
-            assert difference.max() <= 1
-            assert np.count_nonzero(difference) <= 1 + found.size // 10_000
+            expected = reference_rgb(frame)
+            for maker in preprocessors(WHOLE):
+                found = maker.picture(frame)
+                assert found.shape == expected.shape
+                difference = np.abs(found.astype(int) - expected)
+                assert difference.max() <= 1, maker.name
+                assert np.count_nonzero(difference) <= 1 + found.size // 10_000, maker.name
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
@@ -107,45 +110,44 @@ def test_rgb_input_against_pillow(size: tuple[int, int], color: str) -> None:
         expected = pillow_picture(rgb, contract).astype(int)
         for frame in (Frame.from_rgb(rgb), Frame.from_bgr(rgb[..., ::-1])):
             # Not only within one level: a crop is resized where the taps are the same to the last bit.
-            assert np.array_equal(Preprocessor(contract).picture(frame), expected)
+            without_compiler, *compiled = preprocessors(contract)
+            assert np.array_equal(without_compiler.picture(frame), expected)
+            for maker in compiled:
+                assert np.abs(maker.picture(frame) - expected).max() <= 1, maker.name
 
 
 def test_rows_with_padding_are_not_seen() -> None:
     for pixel_format in PixelFormat:
         tight = noise_planes(pixel_format, 150, 141, seed=1)
         padded = [np.pad(p, ((0, 3), (0, 37)), constant_values=255) for p in tight]
-        pictures = [
-            Preprocessor(make_contract(64, 56)).picture(Frame.from_planes(p, pixel_format, 150, 141))
-            for p in (tight, padded)
-        ]
-        assert np.array_equal(*pictures)
+        for maker in preprocessors(make_contract(64, 56)):
+            pictures = [maker.picture(Frame.from_planes(p, pixel_format, 150, 141)) for p in (tight, padded)]
+            assert np.array_equal(*pictures)
 
 
 def test_result_survives_the_frame_and_the_next_frame() -> None:
-    preprocessor = Preprocessor(make_contract(None, None))
-    for pixel_format in PixelFormat:
+    for maker, pixel_format in itertools.product(preprocessors(WHOLE), PixelFormat):
         planes = noise_planes(pixel_format, 40, 30)
         frame = Frame.from_planes(planes, pixel_format, 40, 30)
-        first, rgb = preprocessor.picture(frame), to_rgb(frame)
-        kept = first.copy(), rgb.copy()
+        first = maker.picture(frame)
+        kept = first.copy()
         for plane in planes:
             plane[:] = 0
-        preprocessor.picture(Frame.from_planes(planes, pixel_format, 40, 30))
-        assert np.array_equal(first, kept[0])
-        assert np.array_equal(rgb, kept[1])
+        maker.picture(Frame.from_planes(planes, pixel_format, 40, 30))
+        assert np.array_equal(first, kept)
 
 
 def test_threads_share_a_preprocessor() -> None:
-    preprocessor = Preprocessor(make_contract(64, 56))
     frames = [
         Frame.from_planes(noise_planes(f, 300 + 7 * n, 200 + n, seed=n), f, 300 + 7 * n, 200 + n, rotation=90 * (n % 4))
         for n, f in enumerate(list(PixelFormat) * 3)
     ]
-    expected = [preprocessor.picture(frame) for frame in frames]
-    with ThreadPoolExecutor(6) as pool:
-        for _ in range(3):
-            found = list(pool.map(preprocessor.picture, frames))
-            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    for maker in preprocessors(make_contract(64, 56)):
+        expected = [maker.picture(frame) for frame in frames]
+        with ThreadPoolExecutor(6) as pool:
+            for _ in range(3):
+                found = list(pool.map(maker.picture, frames))
+                assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_scratch_memory_is_bounded() -> None:
@@ -171,7 +173,7 @@ class Surface:
 def test_device_frames_are_refused(pixel_format: PixelFormat) -> None:
     surfaces = [Surface(*shape) for shape in plane_shapes(pixel_format, 64, 48)]
     frame = Frame.from_device(surfaces, pixel_format, 64, 48)
-    for work in (Preprocessor(make_contract(32, 32)).picture, to_rgb, reference_rgb):
+    for work in (*(maker.picture for maker in preprocessors(make_contract(32, 32))), to_rgb, reference_rgb):
         with pytest.raises(PreprocessError, match="device memory"):
             work(frame)
 
@@ -179,8 +181,9 @@ def test_device_frames_are_refused(pixel_format: PixelFormat) -> None:
 def test_released_frames_are_refused() -> None:
     frame = Frame.from_rgb(np.zeros((8, 8, 3), np.uint8))
     frame.release()
-    with pytest.raises(FrameError, match="after its release"):
-        Preprocessor(make_contract(8, 8)).picture(frame)
+    for maker in preprocessors(make_contract(8, 8)):
+        with pytest.raises(FrameError, match="after its release"):
+            maker.picture(frame)
 
 
 def test_waits_for_the_producer() -> None:
@@ -190,12 +193,13 @@ def test_waits_for_the_producer() -> None:
         def wait(self) -> None:
             self.waited = True
 
-    event = Event()
-    frame = Frame.from_rgb(np.zeros((8, 8, 3), np.uint8), ready=event)
-    Preprocessor(make_contract(8, 8)).picture(frame)
-    assert event.waited
+    for maker in preprocessors(make_contract(8, 8)):
+        event = Event()
+        maker.picture(Frame.from_rgb(np.zeros((8, 8, 3), np.uint8), ready=event))
+        assert event.waited
 
 
 def test_extreme_aspect_ratio_is_refused() -> None:
-    with pytest.raises(PreprocessError, match="above the limit"):
-        Preprocessor(make_contract(256, 224)).picture(Frame.from_rgb(np.zeros((1, 70_000, 3), np.uint8)))
+    for maker in preprocessors(make_contract(256, 224)):
+        with pytest.raises(PreprocessError, match="above the limit"):
+            maker.picture(Frame.from_rgb(np.zeros((1, 70_000, 3), np.uint8)))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers_media import clip_frames, make_contract, noise_planes, pillow_picture, video_frame
+from helpers_media import clip_frames, make_contract, noise_planes, pillow_picture, preprocessors, video_frame
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat
-from memedge_engines.preprocess import Preprocessor, reference_picture, reference_rgb, to_rgb
+from memedge_engines.preprocess import reference_picture, reference_rgb, to_rgb
 
 LEVEL = 1.0 + 1e-4
 CLIPS = [
@@ -44,11 +44,11 @@ def check_clip(clips: Path, name: str, picks: set[int]) -> None:
         rgb = reference_rgb(frame)
         assert np.abs(to_rgb(frame).astype(int) - rgb).max() <= 1
         for contract in (make_contract(256, 224), make_contract(112, None)):
-            found = Preprocessor(contract).picture(frame)
-            assert np.abs(found - reference_picture(frame, contract)).max() <= LEVEL
-            # The same from RGB, as a picture file or a caller's array would give it.
-            from_rgb = Preprocessor(contract).picture(Frame.from_rgb(rgb))
-            assert np.abs(from_rgb - pillow_picture(rgb, contract).astype(int)).max() <= 1
+            expected, from_pillow = reference_picture(frame, contract), pillow_picture(rgb, contract).astype(int)
+            for maker in preprocessors(contract):
+                assert np.abs(maker.picture(frame) - expected).max() <= LEVEL, maker.name
+                # The same from RGB, as a picture file or a caller's array would give it.
+                assert np.abs(maker.picture(Frame.from_rgb(rgb)) - from_pillow).max() <= 1, maker.name
         seen += 1
     assert seen == len(picks)
 
@@ -75,9 +75,11 @@ def check_photograph(path: Path) -> None:
     height, width, _ = rgb.shape
     for contract in (make_contract(224, None), make_contract(100, 90)):
         frame = Frame.from_rgb(rgb)
-        found = Preprocessor(contract).picture(frame)
-        assert np.abs(found - pillow_picture(rgb, contract).astype(int)).max() <= 1, path.name
-        assert np.abs(found - reference_picture(frame, contract)).max() <= LEVEL, path.name
+        expected, from_pillow = reference_picture(frame, contract), pillow_picture(rgb, contract).astype(int)
+        for maker in preprocessors(contract):
+            found = maker.picture(frame)
+            assert np.abs(found - from_pillow).max() <= 1, (path.name, maker.name)
+            assert np.abs(found - expected).max() <= LEVEL, (path.name, maker.name)
     # The same picture as a camera would send it, 4:2:0 full range at its own, often odd, size.
     planes = to_i420(rgb)
     frame = Frame.from_planes(
@@ -90,8 +92,9 @@ def check_photograph(path: Path) -> None:
         siting=ChromaSiting.CENTER,
     )
     contract = make_contract(224, None)
-    difference = np.abs(Preprocessor(contract).picture(frame) - reference_picture(frame, contract))
-    assert difference.max() <= LEVEL, path.name
+    expected = reference_picture(frame, contract)
+    for maker in preprocessors(contract):
+        assert np.abs(maker.picture(frame) - expected).max() <= LEVEL, (path.name, maker.name)
 
 
 def to_i420(rgb: np.ndarray) -> list[np.ndarray]:
@@ -135,5 +138,6 @@ def test_made_clip_through_a_codec(tmp_path: Path) -> None:
         luma = noise_planes(PixelFormat.I420, 321, 243, seed=number)[0]
         assert np.array_equal(frame.host_planes()[0], luma)
         contract = make_contract(100, 90)
-        difference = np.abs(Preprocessor(contract).picture(frame) - reference_picture(frame, contract))
-        assert difference.max() <= LEVEL
+        expected = reference_picture(frame, contract)
+        for maker in preprocessors(contract):
+            assert np.abs(maker.picture(frame) - expected).max() <= LEVEL, maker.name
