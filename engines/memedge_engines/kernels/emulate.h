@@ -1,5 +1,6 @@
-/* device.h for a host compiler: the kernel's phases as loops over the threads of one block, device memory as a list of
- * ranges that every access is checked against. Included by emulate.cpp alone.
+/* device.h for a host compiler: the kernel's phases as loops over the threads of one block or, with ME_FIBERS, each thread
+ * as a fiber that runs from barrier to barrier; device memory as a list of ranges that every access is checked against.
+ * Included by emulate.cpp alone.
  */
 #ifndef MEMEDGE_EMULATE_H
 #define MEMEDGE_EMULATE_H
@@ -21,16 +22,25 @@ struct me_index {
     int x, y, z;
 };
 extern me_index blockIdx;
-extern int me_first_thread, me_thread_step; /* threads are run upwards or downwards */
 
 #define __global__
 #define __restrict__ __restrict
 #define __launch_bounds__(threads, blocks)
 #define ME_CALLED static
+#ifdef ME_FIBERS
+extern int me_thread;
+void me_barrier();
+#define ME_EACH_THREAD(t) if ([[maybe_unused]] const int t = me_thread; true)
+#define ME_SYNC() me_barrier()
+#define ME_OWN(type, name) type name
+#define ME_MY(name, t) name
+#else
+extern int me_first_thread, me_thread_step;
 #define ME_EACH_THREAD(t) for (int t = me_first_thread; t >= 0 && t < ME_THREADS; t += me_thread_step)
 #define ME_SYNC()
 #define ME_OWN(type, name) static type name[ME_THREADS]
 #define ME_MY(name, t) name[t]
+#endif
 #define ME_SHARED(name, words) static me_u32 name[words]
 #define ME_UNROLL
 #define ME_UNROLL_2

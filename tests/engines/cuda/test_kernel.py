@@ -18,6 +18,7 @@ from helpers_kernel import (
     emulation,
     in_planes,
     launched,
+    load_emulation,
     padded,
     restated,
 )
@@ -163,6 +164,23 @@ def test_reads_outside_are_found():
     frame.height += 1
     with pytest.raises(AssertionError, match="outside"):
         launched([frame], contract)
+
+
+def test_barriers():
+    """Each thread a fiber that runs from barrier to barrier, in both orders: parts of columns, of rows, and both."""
+    library = load_emulation(compile_emulation("-O1", "-DME_FIBERS"))
+    for pixel_format, size, target in (
+        (PixelFormat.NV12, (400, 90), (12, 40)),
+        (PixelFormat.I420, (90, 700), (4, 33)),
+        (PixelFormat.BGR24, (900, 400), (3, 2)),
+        (PixelFormat.GRAY8, (64, 48), (64, 48)),
+    ):
+        contract = make_contract(target, None)
+        frame = frame_of(pixel_format, *size, rotation=90)
+        wanted = in_planes(restated(frame, contract), contract)
+        for backwards in (False, True):
+            found = launched([frame], contract, backwards=backwards, library=library)[0]
+            assert np.array_equal(found, wanted), (pixel_format, backwards)
 
 
 SANITIZED = """
