@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FrameError
+from .errors import CudaError, FrameError
 from .frame import Frame, MemoryKind
 from .manifest import Preprocess
 
@@ -52,3 +53,54 @@ class HostDevice:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class AutoDevice(HostDevice):
+    """The CPU; where a source delivers device memory, the GPU's driver is opened with the first such frame."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gpu: Device | None = None
+
+    def gpu(self) -> Device:
+        """The device that reads device memory. FrameError where none can be used."""
+        from .cuda.device import CudaDevice
+
+        with self._lock:
+            if self._gpu is None:
+                try:
+                    self._gpu = CudaDevice()
+                except CudaError as error:
+                    text = f"frame lies in device memory, which cannot be read here: {error.message}"
+                    raise FrameError(text, fix=error.fix) from None
+            return self._gpu
+
+    def preprocessor(self, contract: Preprocess) -> PictureMaker:
+        """The fast path for what lies on the host, the kernel for the rest."""
+        return _AutoMaker(self, contract, super().preprocessor(contract))
+
+    def check(self, frame: Frame) -> None:
+        """Raise FrameError for device memory where no GPU can be used."""
+        if frame.memory is MemoryKind.DEVICE:
+            self.gpu().check(frame)
+
+    def close(self) -> None:
+        """Let the GPU go."""
+        if self._gpu is not None:
+            self._gpu.close()
+
+
+class _AutoMaker:
+    def __init__(self, device: AutoDevice, contract: Preprocess, host: PictureMaker) -> None:
+        self._device = device
+        self._contract = contract
+        self._host = host
+        self._gpu: PictureMaker | None = None
+
+    def picture(self, frame: Frame) -> NDArray[np.uint8]:
+        """The contract's picture, uint8 ``[h, w, channels]``."""
+        if frame.memory is not MemoryKind.DEVICE:
+            return self._host.picture(frame)
+        if self._gpu is None:
+            self._gpu = self._device.gpu().preprocessor(self._contract)
+        return self._gpu.picture(frame)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from .backends.base import Engine
 from .bundle import Bundle
-from .device import Device
+from .device import AutoDevice
 from .executor import Executor
 from .host_executor import HostExecutor
 
@@ -27,23 +27,18 @@ def make(
         EngineError: the device refuses.
     """
     try:
-        if any(engine.name == "tensorrt" for engine in engines.values()):
-            return _on_gpu(bundle, engines, max_batch, tell)
-        return HostExecutor(bundle, engines, max_batch=max_batch)
+        found = _on_gpu(bundle, engines, tell) if any(e.name == "tensorrt" for e in engines.values()) else None
+        return found or HostExecutor(bundle, engines, AutoDevice(), max_batch=max_batch)
     except BaseException:
         for engine in engines.values():
             engine.close()
         raise
 
 
-def _on_gpu(bundle: Bundle, engines: Mapping[str, Engine], max_batch: int, tell: Callable[[str], None]) -> Executor:
-    from .cuda.device import CudaDevice
+def _on_gpu(bundle: Bundle, engines: Mapping[str, Engine], tell: Callable[[str], None]) -> Executor | None:
+    """The GPU's executor; none for windows, several presets or nodes, which the host's executor runs."""
     from .cuda_executor import CudaExecutor, fits
     from .plans.engine import TensorRTEngine
 
     ours = [engine for engine in engines.values() if isinstance(engine, TensorRTEngine)]
-    if fits(bundle.manifest) and len(ours) == 1:
-        return CudaExecutor(bundle, ours[0], tell)
-    # Pictures of several presets, windows and nodes: pictures on the host, which also reads what lies on the device.
-    device: Device | None = CudaDevice() if ours else None
-    return HostExecutor(bundle, engines, device, max_batch=max_batch)
+    return CudaExecutor(bundle, ours[0], tell) if fits(bundle.manifest) and len(ours) == 1 else None

@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 
 from fake_tensorrt.execution import Graph
-from helpers_bundle import evaluate, make_frame_bundle, picture
-from helpers_gpu import add_half_and_int8, desktop, fake_gpu
+from helpers_bundle import evaluate, make_frame_bundle, make_window_bundle, picture
+from helpers_gpu import add_half_and_int8, desktop, device_frame, fake_gpu
 from helpers_kernel import restated
+from memedge_engines import backends, executors
+from memedge_engines.backends.base import EngineOptions
 from memedge_engines.bundle import Bundle
-from memedge_engines.cuda import pipeline
+from memedge_engines.cuda import ending, opening, pipeline
 from memedge_engines.cuda.slots import Slot
 from memedge_engines.cuda_executor import CudaExecutor
-from memedge_engines.errors import CudaError, DeviceOutOfMemory, EngineError, PlanError
+from memedge_engines.errors import CudaError, DeviceOutOfMemory, DriverMissing, EngineError, FrameError, PlanError
 from memedge_engines.executor import Executor, Outputs
 from memedge_engines.frame import Frame
-from memedge_engines.host_executor import to_input
+from memedge_engines.host_executor import HostExecutor, to_input
+from memedge_engines.synthetic import SyntheticDevice
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +251,6 @@ def test_executors_of_one_device_share_its_thread(bundle: Bundle) -> None:
 
 
 def test_what_was_forgotten_is_closed_at_the_end(bundle: Bundle) -> None:
-    from memedge_engines.cuda import ending
-
     with fake_gpu(devices=[desktop()]) as gpu:
         run, engines = gpu.executor(bundle), gpu.engines(bundle, "trt-fp16")
         score(run, 1)
@@ -259,10 +260,6 @@ def test_what_was_forgotten_is_closed_at_the_end(bundle: Bundle) -> None:
 
 
 def test_windows_and_several_nodes_run_on_the_hosts_executor(tmp_path: Path) -> None:
-    from helpers_bundle import make_window_bundle
-    from helpers_gpu import device_frame
-    from memedge_engines.host_executor import HostExecutor
-
     window = make_window_bundle(tmp_path / "w")
     with fake_gpu(devices=[desktop()]) as gpu:
         gpu.build(window)
@@ -281,3 +278,32 @@ def test_windows_and_several_nodes_run_on_the_hosts_executor(tmp_path: Path) -> 
                 assert found[-4].complete["model"]
         assert len(scores["host"]) == 5
         np.testing.assert_allclose(scores["device"], scores["host"], atol=2e-3)
+
+
+def test_a_cpu_engine_reads_frames_in_device_memory(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder on the GPU and no plan yet: scoring begins all the same. Without a GPU it is said why not."""
+    (node,) = bundle.manifest.nodes
+
+    def opened() -> Executor:
+        engine = backends.get("onnxruntime").open(bundle, node, "fp32", EngineOptions(threads=1))
+        return executors.make(bundle, {node.name: engine})
+
+    with fake_gpu(devices=[desktop()]) as gpu, opened() as run:
+        run.open_stream("s")
+        expected = score(run, 4)[0].values["model.score"]
+        assert gpu.driver.calls["retain"] == 0  # nobody needed it so far
+        frame = device_frame(gpu, still(4))
+        (found,) = run.submit([("s", frame)]).result(10)
+        frame.release()
+        np.testing.assert_allclose(found.values["model.score"], expected, atol=5e-3)
+
+    def no_driver(device: int = 0) -> None:
+        raise DriverMissing("there is no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(opening, "open_driver", no_driver)
+    with opened() as run:
+        run.open_stream("s")
+        frame = SyntheticDevice().upload(still(4))
+        with pytest.raises(FrameError, match="lies in device memory, which cannot be read here"):
+            run.submit([("s", frame)])
+        frame.release()

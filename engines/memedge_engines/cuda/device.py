@@ -1,4 +1,4 @@
-"""The GPU's device seam for the host's executor: pictures out of frames on either side."""
+"""The GPU's device seam for the host's executor: pictures out of frames in device memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..device import HostDevice, PictureMaker
+from ..device import PictureMaker
 from ..errors import FrameError
 from ..frame import Frame, MemoryKind
 from ..manifest import InputStorage, Preprocess
@@ -23,19 +23,17 @@ _LEVELS = InputStorage(dtype="uint8", scale=1.0)
 
 
 class CudaDevice:
-    """Frames in device memory are preprocessed there and the small picture is copied; others by the CPU."""
+    """Preprocesses frames in device memory where they lie and copies the small picture to the host."""
 
     name = "cuda"
 
     def __init__(self) -> None:
         self._worker = shared.hold()
-        self._host = HostDevice()
         self._makers: list[_CudaMaker] = []
 
     def preprocessor(self, contract: Preprocess) -> PictureMaker:
         """The maker for one contract."""
-        host = self._host.preprocessor(contract)
-        maker = _CudaMaker(self._worker, contract, host)
+        maker = _CudaMaker(self._worker, contract)
         self._makers.append(maker)
         return maker
 
@@ -65,9 +63,8 @@ def check_planes(frame: Frame) -> None:
 class _CudaMaker:
     """One contract; what it needs on the device is made for the first frame that lies there."""
 
-    def __init__(self, worker: Worker, contract: Preprocess, host: PictureMaker) -> None:
+    def __init__(self, worker: Worker, contract: Preprocess) -> None:
         self._worker = worker
-        self._host = host
         channels = contract.channels
         self._contract = msgspec.structs.replace(
             contract, scale=1.0, mean=(0.0,) * channels, std=(1.0,) * channels, layout="nchw"
@@ -79,10 +76,6 @@ class _CudaMaker:
 
     def picture(self, frame: Frame) -> NDArray[np.uint8]:
         """The contract's picture, uint8 ``[h, w, channels]``."""
-        if frame.memory is not MemoryKind.DEVICE:
-            return self._host.picture(frame)
-        if frame.ready is not None:
-            frame.ready.wait()
         return self._worker.call(lambda: self._on_device(frame))
 
     def _on_device(self, frame: Frame) -> NDArray[np.uint8]:
