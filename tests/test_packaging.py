@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import email.message
 import email.parser
+import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from helpers_modules import PACKAGES, ROOT, modules
+from memedge_engines.kernels.host import HostKernels, load
 
 CORE = {
     "numpy": "<3,>=1.24",
@@ -25,11 +29,9 @@ CORE = {
 EXTRAS = {"export", "imagenet", "opencv", "openvino", "cuda", "pycuda", "tensorrt", "gpu", "plot", "dev"}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def build_wheel(work: Path, **environment: str) -> Path:
     """The project's wheel, built without the network from a copy of the files that git would take."""
     pytest.importorskip("setuptools", minversion="77", reason="setuptools 77 or newer builds the wheel")
-    work = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -49,10 +51,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", build, str(work)], cwd=work / "source", capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", build, str(work)],
+        cwd=work / "source",
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return zipfile.ZipFile(next(work.glob("*.whl")))
+    return next(work.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as a machine without a compiler builds it."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"), CC="/bin/false", CXX="/bin/false")
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    """The same, opened."""
+    return zipfile.ZipFile(built)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +127,23 @@ def test_wheel_holds_the_data(wheel: zipfile.ZipFile) -> None:
     assert sum(wheel.getinfo(name).file_size for name in bundle) <= 25_000_000
 
 
+def test_without_a_compiler_the_wheel_is_for_every_platform(built: Path, wheel: zipfile.ZipFile) -> None:
+    assert built.name.endswith("-py3-none-any.whl")
+    assert not [name for name in wheel.namelist() if name.endswith((".so", ".dll"))]
+
+
+@pytest.mark.slow
+def test_with_a_compiler_the_wheel_is_for_this_platform_and_every_python(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    built = build_wheel(tmp_path)
+    assert re.search(r"-py3-none-(?!any)\w+\.whl$", built.name)
+    place = zipfile.ZipFile(built).extract("memedge_engines/kernels/memedge_host.so", tmp_path)
+    found = load(Path(place))
+    assert isinstance(found, HostKernels), found
+    assert found.instructions[0] == "plain"
+
+
 def test_console_command_and_export_commands(wheel: zipfile.ZipFile) -> None:
     name = next(n for n in wheel.namelist() if n.endswith(".dist-info/entry_points.txt"))
     text = wheel.read(name).decode()
@@ -128,7 +164,7 @@ def test_top_level_holds_what_the_readme_says() -> None:
     tops = {Path(line).parts[0] for line in listed.stdout.splitlines()}
     assert tops <= {
         ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "benchmarks", "engines", "export", "memedge",
-        "pyproject.toml", "samples", "tests",
+        "pyproject.toml", "samples", "setup.py", "tests",
     }  # fmt: skip
 
 
