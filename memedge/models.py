@@ -15,7 +15,31 @@ import msgspec
 
 from .errors import UsageError
 
-__all__ = ["Card", "card", "cards"]
+__all__ = ["Card", "Figure", "Reference", "card", "cards", "references"]
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One published figure.
+
+    Attributes:
+        data: data set, as its paper spells it. split: ``val``, ``test``, ``test500``; empty: the whole set.
+        target: ``short_term`` or ``long_term``. metric: ``spearman`` or ``pearson``.
+        source: where it is reported. note: what is special about it (``mean of the five splits``).
+    """
+
+    data: str
+    split: str
+    target: str
+    metric: Literal["spearman", "pearson"]
+    value: float
+    source: str
+    note: str = ""
+
+
+class Reference(Figure, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A figure that is no model's. ``who``: whose it is (people, one half against the other)."""
+
+    who: str
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,7 +51,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         input: what one inference consumes, without the batch axis.
         parameters: weights and biases, batch-norm scale and shift included, running statistics not; none if not fixed.
         macs: multiply-adds of one inference (of a whole video where the note says so); none where not counted.
-        published: Spearman correlations as the source reports them; empty for our own.
+        published: Spearman correlations as the source reports them, in words; empty for our own.
+        figures: the same and further ones, each by itself.
         source: where the figures come from.
         status: ``available`` here and now, or ``planned``.
         ours: made in this project, not from a paper.
@@ -41,6 +66,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     macs: int | None
     published: str
     source: str
+    figures: tuple[Figure, ...] = ()
     status: Literal["available", "planned"]
     ours: bool = False
     note: str = ""
@@ -49,6 +75,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str
     cards: tuple[Card, ...]
+    references: tuple[Reference, ...]
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +86,11 @@ def _read() -> _File:
 def cards() -> list[Card]:
     """All cards, the available models first."""
     return sorted(_read().cards, key=lambda card: card.status)
+
+
+def references() -> list[Reference]:
+    """Published figures that are no model's: what people reach."""
+    return list(_read().references)
 
 
 def note() -> str:
