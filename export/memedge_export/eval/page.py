@@ -110,8 +110,8 @@ def _section(row: Measured, part: Part, count: int, pictures: dict[tuple[str, in
             uri, name = pictures[key], escape(part.records[place].id)
             shown = f'<img src="{uri}" alt="{name}">' if uri else '<div class="none">cannot be shown</div>'
             out.append(
-                f"<figure>{shown}<figcaption>{name}<br>human <b>{human[i]:.3f}</b> (rank {human_rank[i]:g}), "
-                f"predicted <b>{predicted[i]:.3f}</b> (rank {predicted_rank[i]:g}), "
+                f"<figure>{shown}<figcaption>{name}<br>human <b>{human[i]:.3f}</b> (rank {human_rank[i]:g})<br>"
+                f"predicted <b>{predicted[i]:.3f}</b> (rank {predicted_rank[i]:g})<br>"
                 f"rank difference <b>{difference[i]:+g}</b></figcaption></figure>"
             )
         out.append("</div>" if listed.places else "<p>none</p></div>")
