@@ -12,6 +12,8 @@ PIP_ENV := PYTHONWARNINGS=ignore
 # torch's CPU build is 200 MB, its CUDA build some 3 GB. `auto` takes the first where pip finds it, and on Linux x86-64 rather
 # skips the export tests than fetch the second. Say TORCH=torch==2.13.0 to take whatever pip finds, TORCH= for none.
 TORCH ?= auto
+# As many processes as there are usable cores; `make test PYTEST_ARGS="-n 0"` runs every test in one.
+PYTEST_PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 PYTEST_ARGS ?=
 
 help:
@@ -56,7 +58,7 @@ demo: .venv/ready
 
 # tests/conftest.py counts the skipped tests by reason; pytest's closing line stays the last line of the output.
 test: .venv-test/ready
-	@.venv-test/bin/python -m pytest -q $(PYTEST_ARGS)
+	@.venv-test/bin/python -m pytest -q $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 lint: .venv-test/ready
 	.venv-test/bin/python -m ruff check .
