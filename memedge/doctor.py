@@ -70,6 +70,7 @@ class DoctorReport:
         engines: every back end, in the order in which ``auto`` tries them.
         cameras: capture devices.
         decoders, encoders: FFmpeg codecs that memedge uses and this PyAV has.
+        preprocessing: what makes pictures of frames on the CPU; where that is not compiled code, what would bring it.
         opencv: which cv2 is there, or why none is used.
         display: where a window would open, or empty.
         cache: the cache folder; ``cache_problem``: what is wrong with it, or empty.
@@ -85,6 +86,7 @@ class DoctorReport:
     cameras: tuple[Camera, ...]
     decoders: tuple[str, ...]
     encoders: tuple[str, ...]
+    preprocessing: str
     opencv: str
     display: str
     cache: str
@@ -123,6 +125,7 @@ class DoctorReport:
         lines += [
             f"decoders built in: {', '.join(self.decoders) or 'none'}",
             f"encoders built in: {', '.join(self.encoders) or 'none'}",
+            f"preprocessing: {self.preprocessing}",
             f"opencv: {self.opencv}",
             f"display: {self.display or 'none'}",
             f"cache: {self.cache}" + (f": {self.cache_problem}" if self.cache_problem else ""),
@@ -153,6 +156,7 @@ def doctor_report() -> DoctorReport:
         cameras=cameras(),
         decoders=decoders,
         encoders=encoders,
+        preprocessing=_preprocessing(),
         opencv=_opencv(),
         display=_display(),
         cache=str(cache.folder()),
@@ -210,6 +214,16 @@ def _codecs() -> tuple[tuple[str, ...], tuple[str, ...]]:
         return True
 
     return tuple(n for n in _DECODERS if there(n, "r")), tuple(n for n in _ENCODERS if there(n, "w"))
+
+
+def _preprocessing() -> str:
+    try:
+        from memedge_engines.preprocess import preprocessing
+
+        name, missing = preprocessing()
+    except Exception as error:  # a variable with another value, a library that does not load
+        return f"unusable: {first_line(error)}"
+    return name + (f"; the compiled one is not used: {missing[0]} (fix: {missing[1]})" if missing else "")
 
 
 def _opencv() -> str:

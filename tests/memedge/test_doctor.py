@@ -15,6 +15,7 @@ from helpers_bundle import make_frame_bundle
 from memedge import doctor
 from memedge.doctor import doctor_report
 from memedge_engines import backends, choice, hardware
+from memedge_engines.kernels import host
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,27 @@ def test_several_opencv_packages_at_once() -> None:
     [(problem, fix)] = doctor._problems(lambda name: "4.9" if name.startswith("opencv-python") else "")
     assert "opencv-python and opencv-python-headless" in problem
     assert "pip uninstall -y" in fix
+
+
+def test_what_preprocesses_and_how_to_get_the_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def line() -> str:
+        [found] = [line for line in doctor_report().lines() if line.startswith("preprocessing: ")]
+        return found
+
+    monkeypatch.setenv("MEMEDGE_PREPROCESS", "numpy")
+    assert line() == (
+        "preprocessing: numpy+pillow; the compiled one is not used: MEMEDGE_PREPROCESS=numpy "
+        "(fix: unset MEMEDGE_PREPROCESS)"
+    )
+    monkeypatch.delenv("MEMEDGE_PREPROCESS")
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "kernels", lambda: host.load(Path("/nowhere/memedge_host.so")))
+        assert "numpy+pillow; the compiled one is not used: it was not built" in line()
+        assert "fix: install a C++ compiler" in line()
+    if isinstance(host.kernels(), host.HostKernels):
+        assert line() == f"preprocessing: native ({host.kernels().instructions[-1]})"
+    monkeypatch.setenv("MEMEDGE_PREPROCESS", "best")
+    assert line().startswith("preprocessing: unusable: MEMEDGE_PREPROCESS=best; expected native or numpy")
 
 
 def test_a_back_end_that_breaks_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

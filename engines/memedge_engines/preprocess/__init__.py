@@ -6,7 +6,7 @@ of a node (``to_tensor``). ``reference_*`` do the same in float: every fast path
 
 from __future__ import annotations
 
-from .chosen import Preprocessor, to_rgb
+from .chosen import Preprocessor, preprocessing, to_rgb
 from .geometry import Geometry, geometry
 from .reference import reference_picture, reference_rgb, reference_tensor
 from .tensor import to_tensor
@@ -15,6 +15,7 @@ __all__ = [
     "Geometry",
     "Preprocessor",
     "geometry",
+    "preprocessing",
     "reference_picture",
     "reference_rgb",
     "reference_tensor",

@@ -61,6 +61,11 @@ def _maker(contract: Preprocess) -> _Maker:
     return NativePreprocessor(contract)
 
 
+def preprocessing() -> tuple[str, tuple[str, str] | None]:
+    """Name of what is used here, and :func:`native_reason`; PreprocessError as there."""
+    return _maker(_WHOLE).name, native_reason()
+
+
 class Preprocessor:
     """Carries out one contract on host frames, by what is there. Thread-safe: scratch memory is per thread.
 
