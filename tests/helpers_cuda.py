@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import json
@@ -32,11 +33,12 @@ def needs_package(provider: str) -> None:
 
 @functools.cache
 def twin() -> Path:
-    """Folder of the simulated libcuda.so.1, built once a session."""
+    """Folder of the simulated libcuda.so.1, built once a process and gone with it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("no C compiler, or not Linux: the simulated driver library cannot be built")
     folder = Path(tempfile.mkdtemp(prefix="memedge-twin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     rest = folder / "rest.c"
     rest.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in _other_names()))
     words = [compiler, "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]

@@ -6,9 +6,11 @@ gstreamer1.0-plugins-bad gstreamer1.0-libav``.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -54,6 +56,7 @@ def folder() -> str | None:
         if suffix and Path(place, "gi", f"_gi{suffix}").is_file():
             # The system's other packages must not come along: they are of other versions than the tests'.
             alone = tempfile.mkdtemp(prefix="memedge-gi-")
+            atexit.register(shutil.rmtree, alone, ignore_errors=True)
             os.symlink(Path(place, "gi"), Path(alone, "gi"))
             return alone
     return None
