@@ -105,7 +105,9 @@ def test_doctor_tune_remembers(tiny: Path, capfd: Capture) -> None:
     assert told["tuned"][0]["engine"]
 
 
-def test_bench(tiny: Path, tmp_path: Path, capfd: Capture) -> None:
+def test_bench(tiny: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The pattern at 720p takes its time to render; what is looked at here does not depend on its size.
+    monkeypatch.setattr("memedge.bench.feeds.PREPARED_URI", "test://?size=64x48&seconds=1")
     words = ["bench", tiny, "--frames", "20", "--warmup", "2", "--no-start", "--engine", "onnxruntime"]
     done = inside(capfd, *words, "--out", tmp_path / "b.json")
     assert done.code == 0
