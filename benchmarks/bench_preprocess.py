@@ -1,11 +1,12 @@
-"""Times the preprocess contract: fast path, float reference, plain Pillow and OpenCV on one picture, step by step.
+"""Times the preprocess contract on one picture, on one core: fast paths, float reference, Pillow, OpenCV, torch.
 
     python benchmarks/bench_preprocess.py [--size 1920x1080] [--short-side 256] [--crop 224] [--out FILE.json]
 
 Every way starts from a frame in memory (planes of a seeded pattern with noise) and ends with the uint8 picture. The
 ways take turns, so that caches are as cold as in a real loop. ``level`` and ``mean`` are the largest and the mean
-difference from the float reference. OpenCV and swscale are set to one thread; the others have one. Nothing is written
-unless ``--out`` is given (committed results lie in benchmarks/results/).
+difference from the float reference. OpenCV, torch and swscale are set to one thread; the others have one. The compiled
+path is timed with each instruction set of the processor; the last one is what scoring uses. Nothing is written unless
+``--out`` is given (committed results lie in benchmarks/results/).
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedge_engines.frame import Frame, PixelFormat, plane_shapes
+from memedge_engines.kernels.host import Absent, kernels
 from memedge_engines.manifest import Crop, Preprocess, Resize
 from memedge_engines.preprocess import Preprocessor, geometry, reference_picture, reference_rgb, to_rgb, to_tensor
+from memedge_engines.preprocess.fast import NumpyPreprocessor
+from memedge_engines.preprocess.native import NativePreprocessor
 
 Bytes = NDArray[np.uint8]
 Work = Callable[[], Any]
@@ -84,6 +88,26 @@ def opencv_work(rgb: Bytes, contract: Preprocess, interpolation: str) -> Callabl
     return work
 
 
+def torch_work(rgb: Bytes, contract: Preprocess) -> Callable[[], Bytes] | None:
+    """torch's antialiased uint8 resize, which torchvision's transforms call, with one thread; none without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    shape = geometry(contract, rgb.shape[1], rgb.shape[0])
+    batch = torch.from_numpy(rgb).permute(2, 0, 1)[None]
+
+    def work() -> Bytes:
+        resized = torch.nn.functional.interpolate(
+            batch, (shape.resized_h, shape.resized_w), mode="bilinear", antialias=True, align_corners=False
+        )
+        cut = resized[0, :, shape.top : shape.top + shape.out_h, shape.left : shape.left + shape.out_w]
+        return np.asarray(cut.permute(1, 2, 0).contiguous())
+
+    return work
+
+
 def swscale_work(frame: Frame) -> Callable[[], Any] | None:
     """swscale with the accurate flags, one thread, from a frame that PyAV already holds."""
     try:
@@ -127,34 +151,51 @@ def statistics(samples: list[float]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in values.items()}
 
 
+def makers(contract: Preprocess) -> list[NumpyPreprocessor | NativePreprocessor]:
+    """The fast paths that are there: compiled for each instruction set, and without a compiler."""
+    found = kernels()
+    if isinstance(found, Absent):
+        print(f"no compiled path: {found.reason} ({found.fix})", file=sys.stderr)
+        return [NumpyPreprocessor(contract)]
+    return [NumpyPreprocessor(contract), *(NativePreprocessor(contract, name) for name in found.instructions)]
+
+
 def run(width: int, height: int, contract: Preprocess, rounds: int, warmup: int) -> list[dict[str, Any]]:
     """One row a step: name, what it starts from, statistics, largest difference from the float reference."""
-    yuv = made_frame(PixelFormat.I420, width, height)
+    frames = {f.value: made_frame(f, width, height) for f in (PixelFormat.I420, PixelFormat.NV12)}
+    yuv = frames[PixelFormat.I420.value]
     rgb_array = reference_rgb(yuv)
-    rgb = Frame.from_rgb(rgb_array)
-    fast = Preprocessor(contract)
-    picture = fast.picture(yuv)
-    pillow = pillow_work(rgb_array, contract)
-    works: dict[str, Work | None] = {
-        "fast path, YUV 4:2:0 to picture": lambda: fast.picture(yuv),
-        "fast path, NV12 to picture": _on(fast.picture, made_frame(PixelFormat.NV12, width, height)),
-        "fast path, RGB to picture": lambda: fast.picture(rgb),
-        "step: YUV to RGB, whole, NumPy": lambda: to_rgb(yuv),
-        "step: YUV to RGB, whole, swscale accurate": swscale_work(yuv),
-        "step: picture to tensor": lambda: to_tensor([picture], contract),
-        "Pillow, RGB to picture": pillow,
-        "OpenCV INTER_LINEAR, RGB to picture": opencv_work(rgb_array, contract, "INTER_LINEAR"),
-        "OpenCV INTER_AREA, RGB to picture": opencv_work(rgb_array, contract, "INTER_AREA"),
+    frames["rgb24"] = Frame.from_rgb(rgb_array)
+    works: dict[str, Work | None] = {}
+    compared = set()
+    for maker in makers(contract):
+        for name, frame in frames.items():
+            works[f"{maker.name}, {name} to picture"] = _on(maker.picture, frame)
+            if name != PixelFormat.NV12.value:  # another noise
+                compared.add(f"{maker.name}, {name} to picture")
+            if isinstance(maker, NativePreprocessor):
+                works[f"{maker.name}, {name} to tensor"] = _on(maker.tensor, frame)
+    picture = Preprocessor(contract).picture(yuv)
+    peers: dict[str, Work | None] = {
+        "Pillow, rgb24 to picture": pillow_work(rgb_array, contract),
+        "torch antialias uint8, rgb24 to picture": torch_work(rgb_array, contract),
+        "OpenCV INTER_LINEAR, rgb24 to picture": opencv_work(rgb_array, contract, "INTER_LINEAR"),
+        "OpenCV INTER_AREA, rgb24 to picture": opencv_work(rgb_array, contract, "INTER_AREA"),
+    }
+    works |= peers | {
+        f"step: whole frame to RGB, {Preprocessor(contract).name}": lambda: to_rgb(yuv),
+        "step: whole frame to RGB, swscale accurate": swscale_work(yuv),
+        "step: picture to tensor, NumPy": lambda: to_tensor([picture], contract),
     }
     present = {name: work for name, work in works.items() if work is not None}
     times = measure(present, rounds, warmup)
-    slow = {"float reference, YUV to picture": lambda: reference_picture(yuv, contract)}
+    slow = {"float reference, yuv420p to picture": lambda: reference_picture(yuv, contract)}
     times |= measure(slow, max(3, rounds // 10), 1)
     expected = reference_picture(yuv, contract)
     rows = []
     for name, samples in times.items():
         row: dict[str, Any] = {"step": name, "ms": statistics(samples), "samples": len(samples)}
-        if name in present and name.endswith("to picture") and "NV12" not in name:
+        if name in present and (name in compared or name in peers):
             difference = np.abs(present[name]() - expected)
             row |= {"level": round(float(difference.max()), 2), "mean_level": round(float(difference.mean()), 3)}
         rows.append(row)
@@ -170,7 +211,7 @@ def environment() -> dict[str, str]:
     import PIL
 
     found = {"python": platform.python_version(), "numpy": np.__version__, "pillow": PIL.__version__}
-    for name in ("av", "cv2"):
+    for name in ("av", "cv2", "torch"):
         module = sys.modules.get(name)
         found[name] = getattr(module, "__version__", "absent") if module else "absent"
     return found | {"machine": platform.machine(), "system": platform.system()}
