@@ -58,7 +58,7 @@ def _unpack(spec: str) -> None:
     from ..data.readers import parse
     from ..data.sun import unpack
 
-    found = parse(spec)
+    found = parse(spec, "memedge data unpack")
     if found.kind != "sun":
         raise UsageError(f"memedge data unpack {spec}; only sun:DIR keeps its pictures in a matrix")
     count = unpack(found.path)

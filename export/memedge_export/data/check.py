@@ -107,7 +107,7 @@ def check(spec: str) -> Report:
     Raises:
         UsageError, DataError: it cannot be read at all; the file that was expected is named.
     """
-    parsed = parse(spec)
+    parsed = parse(spec, "memedge data check")
     data = open_data(spec, missing="keep")
     known = published(parsed, data)
     missing = absent(data.records)

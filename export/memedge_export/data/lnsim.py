@@ -63,8 +63,7 @@ def _prepared_halves(path: Path, records: tuple[Record, ...]) -> NDArray[np.floa
     if not path.is_file():
         return None
     table = read_table(path, ("file",))
-    halvings = sorted({int(m.group(2)) for name in table.columns if (m := _HALF.fullmatch(name))})
-    width = len(str(max(halvings, default=0)))
+    halvings = sorted({m.group(2) for name in table.columns if (m := _HALF.fullmatch(name))})
     rows = {row["file"]: row for row in table.rows}
     lacking = [record.id for record in records if record.id not in rows]
     if not halvings or lacking:
@@ -73,7 +72,7 @@ def _prepared_halves(path: Path, records: tuple[Record, ...]) -> NDArray[np.floa
     found = np.empty((2, len(halvings), len(records)))
     for half, letter in enumerate("ab"):
         for place, number in enumerate(halvings):
-            name = f"{letter}_{number:0{width}d}"
+            name = f"{letter}_{number}"
             try:
                 found[half, place] = [float(rows[record.id][name] or "nan") for record in records]
             except (KeyError, ValueError):

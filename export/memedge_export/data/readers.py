@@ -36,7 +36,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "lamem": Kind("lamem:DIR[#1..5]", "photographs; splits/ and images/ as released, one of five splits", lamem.read),
     "videomem": Kind(
-        "videomem:DIR[#test500][#split=FILE.csv]", "videos of 7 s, short and long term; dev-set/", videomem.read
+        "videomem:DIR[#test500,split=FILE.csv]", "videos of 7 s, short and long term; dev-set/", videomem.read
     ),
     "memento10k": Kind("memento10k:DIR", "videos of 3 s with decay; memento_train_data.json, videos/", memento10k.read),
     "sun": Kind("sun:DIR[#1..25]", "scenes; Data/ as released, or AMNet's images/ and splits/", sun.read),

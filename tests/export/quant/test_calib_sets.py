@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from helpers_calib import files, folder, names, noise, save
+from helpers_calib import files, folder, names
 from helpers_graphs import contract
-from helpers_video import write_video
+from helpers_sets import lamem_tree, videomem_tree
 from memedge_engines.preprocess import Preprocessor
 from memedge_export.data import videomem
 from memedge_export.data.lamem import read_lamem
@@ -19,37 +19,6 @@ from memedge_export.quant.calib_origins import Item, Video
 from memedge_export.quant.frames import plan
 
 PRE = contract(resize=24, crop=(16, 16))
-
-
-def lamem_tree(root: Path, train: int = 60, val: int = 20) -> Path:
-    """The released form: lines of 22 bytes, names of eight digits."""
-    (root / "splits").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    number = 0
-    for split, count in (("train", train), ("val", val)):
-        lines = []
-        for _ in range(count):
-            number += 1
-            save(root / "images" / f"{number:08}.jpg", number)
-            lines.append(f"{number:08}.jpg {rng.uniform(0.2, 0.999):.6f}\n")
-        assert {len(line) for line in lines} == {22}
-        (root / "splits" / f"{split}_1.txt").write_bytes("".join(lines).encode())
-    return root
-
-
-def videomem_tree(root: Path, count: int = 64, rows: list[str] | None = None) -> Path:
-    """The released form: VP8 in WebM; a table with byte order mark and CR LF, sorted as text."""
-    sources = root / "dev-set" / "sources"
-    sources.mkdir(parents=True)
-    (root / "dev-set" / "ground-truth").mkdir()
-    first = write_video(sources / "video1.webm", [noise(n, 32, 32) for n in range(3)], codec="libvpx", rate=24)
-    for number in range(2, count + 1):
-        (sources / f"video{number}.webm").write_bytes(first.read_bytes())
-    header = "video,short-term_memorability,nb_short-term_annotations,long-term_memorability,nb_long-term_annotations"
-    made = sorted(f"video{n}.webm,{0.4 + n / 250:.3f},36,{n / 1000:.3f},12" for n in range(1, count + 1))
-    text = "\ufeff" + "\r\n".join([header, *(rows or made)]) + "\r\n"
-    (root / "dev-set" / "ground-truth" / "ground-truth_dev-set.csv").write_bytes(text.encode())
-    return root
 
 
 def test_lnsim_calibrates_on_train_and_gates_on_val(lnsim: Path) -> None:

@@ -1,0 +1,165 @@
+"""Training and validation on videos: one frame of the preset an epoch, whole videos in validation, the live score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+import memedge
+from helpers_sets import gray_clips, memento_record, memento_tree, videomem_table
+from helpers_training import write_set
+from memedge_export import models, weights
+from memedge_export.data import Record, open_data
+from memedge_export.data.frames import frames_of
+from memedge_export.data.pictures import reduced, to_tensor
+from memedge_export.export_bundle import export
+from memedge_export.train import recipes, start
+from memedge_export.train.feed import TrainingFeed, ValidationFeed, training_scores
+from memedge_export.train.recipe import Augmentation, Phase, Recipe
+
+SIDE = 16
+LEVELS = [0.15 + 0.7 * n / 15 for n in range(16)]
+
+
+@pytest.fixture(scope="module")
+def videomem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 VP8 clips of 3.2 s, brighter ones more memorable in the short term and less in the long term."""
+    root = tmp_path_factory.mktemp("videomem")
+    paths = gray_clips(root / "dev-set" / "sources", LEVELS)
+    rows = [f"{p.name},{v:.3f},36,{1 - v:.3f},12" for p, v in zip(paths, LEVELS, strict=True)]
+    videomem_table(root / "dev-set" / "ground-truth" / "ground-truth_dev-set.csv", sorted(rows))
+    split = ["video,split", *(f"{p.stem},{('train', 'train', 'val', 'test')[n % 4]}" for n, p in enumerate(paths))]
+    (root / "split.csv").write_text("\n".join(split))
+    return root
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resnet-s of a quarter of its width and 16 pixels."""
+    entry = models.entry("resnet-s")
+    changed = models.ModelEntry(entry.id, lambda width: entry.build(0.25 * width), models.squash_preset(SIDE, SIDE))
+    monkeypatch.setitem(models._entries, "resnet-s", changed)
+    ours = recipes.named()["resnet-s"]
+    phases = tuple(msgspec.structs.replace(phase, epochs=1) for phase in ours.phases)
+    monkeypatch.setitem(recipes.named(), "resnet-s", msgspec.structs.replace(ours, phases=phases, batch=4))
+
+
+def still(batch: int = 8) -> Recipe:
+    return Recipe(
+        phases=(Phase(name="all", epochs=1, rates={"": 0.1}),), batch=batch, augmentation=Augmentation(mirror=False)
+    )
+
+
+def test_an_epoch_shows_one_frame_of_each_video(videomem: Path) -> None:
+    data = open_data(f"videomem:{videomem}#split=split.csv")
+    material = training_scores([data], ["long_term"])
+    contract = models.squash_preset(SIDE, SIDE)
+    shown: set[bytes] = set()
+    first = material.records[0]
+    known = {to_tensor(reduced(p, SIDE * 3 // 2), contract).numpy().tobytes() for p in frames_of(first.path, "S7")}
+    assert len(known) == 4
+    for epoch in range(12):
+        feed = TrainingFeed(material, contract, still(), 1)
+        order = feed.order(epoch)
+        ((_, sample),) = feed.epoch(epoch)
+        assert sample.pictures.shape == (8, 3, SIDE, SIDE)
+        place = int(np.flatnonzero(order == 0)[0])
+        assert sample.targets[place, 0] == pytest.approx(first.targets["long_term"])
+        shown.add(sample.pictures[place].numpy().tobytes())
+    assert len(shown) > 1
+
+
+def test_epochs_are_the_same_from_memory_and_from_disk(videomem: Path, tmp_path: Path) -> None:
+    data = open_data(f"videomem:{videomem}#split=split.csv")
+    material, contract = training_scores([data]), models.squash_preset(SIDE, SIDE)
+
+    def epoch(frames: Path | None) -> torch.Tensor:
+        feed = TrainingFeed(material, contract, still(4), 1, frames=frames)
+        return torch.cat([sample.pictures for _, sample in feed.epoch(3)])
+
+    plain = epoch(None)
+    assert torch.equal(plain, epoch(tmp_path / "frames"))
+    assert torch.equal(plain, epoch(tmp_path / "frames"))
+    assert len(list((tmp_path / "frames").iterdir())) == 8
+
+
+def test_pictures_and_videos_of_two_sets_are_one_epoch(videomem: Path, tmp_path: Path) -> None:
+    sets = [open_data(f"videomem:{videomem}#split=split.csv"), open_data(f"folder:{write_set(tmp_path, 16)}")]
+    feed = TrainingFeed(training_scores(sets), models.squash_preset(SIDE, SIDE), still(16), 1)
+    ((_, sample),) = feed.epoch(0)
+    assert sample.pictures.shape == (16, 3, SIDE, SIDE)
+    validation = ValidationFeed([r for s in sets for r in s.split("val")], models.squash_preset(SIDE, SIDE))
+    network = models.entry("resnet-s").build(0.25)
+    assert validation.predict(network, 3).shape == (8, 1)
+
+
+def test_a_videos_score_is_the_mean_over_its_preset(videomem: Path) -> None:
+    record = open_data(f"videomem:{videomem}#split=split.csv").records[5]
+    contract = models.squash_preset(SIDE, SIDE)
+    network = models.entry("resnet-s").build(0.25)
+    for preset in ("S7", "K3"):
+        got = ValidationFeed([record], contract, sampling=preset).predict(network)
+        singles = []
+        for picture in frames_of(record.path, preset):
+            with torch.inference_mode():
+                singles.append(float(network(to_tensor(picture, contract)[None])[0]))
+        assert got[0, 0] == pytest.approx(np.mean(np.clip(singles, 0, 1)), abs=2e-3)
+
+
+def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, small: None) -> None:
+    spec = f"videomem:{videomem}#split=split.csv"
+    best = start.training(
+        "resnet-s", [spec], tmp_path / "run", targets=["long_term", "short_term"], seed=3, threads=1, bf16=False
+    )
+    assert (tmp_path / "run" / "frames").is_dir()
+    loaded = weights.load("resnet-s", str(best))
+    assert loaded.model.targets == ("long_term", "short_term")
+    assert "videomem:DIR#split=split.csv" in loaded.training.notes
+    assert str(videomem) not in loaded.training.notes
+    records = open_data(spec).split("test")
+    offline = ValidationFeed(records, loaded.preprocess, loaded.model.targets).predict(loaded.model)
+    bundle = export("resnet-s", str(best), tmp_path / "bundle")
+    with memedge.load(bundle.path) as scorer:
+        for record, scores in zip(records[:2], offline, strict=False):
+            with memedge.stream(str(record.path), scorer) as readings:
+                for _ in readings:
+                    pass
+            summary = readings.summary
+            assert summary is not None
+            live = [summary.video_score[target] for target in ("long_term", "short_term")]
+            assert live == pytest.approx(scores.tolist(), abs=1e-3)
+
+
+def test_memento10k_trains_with_its_decay(tmp_path: Path, small: None) -> None:
+    clips = gray_clips(tmp_path / "clips", LEVELS[::2], seconds=1.2)
+    records = [memento_record("bowling", path.stem, 0.5 + n / 20) for n, path in enumerate(clips)]
+    root = memento_tree(tmp_path / "set", {"train": records[:5], "val": records[5:]})
+    for path in clips:
+        path.rename(root / "videos" / f"bowling_{path.stem}.mp4")  # Matroska in a wrong suffix is read by content
+    best = start.training("resnet-s", [f"memento10k:{root}"], tmp_path / "run", seed=1, threads=1, bf16=False)
+    assert best.is_file()
+
+
+def test_folds_on_the_command_lines_way(videomem: Path, tmp_path: Path, small: None) -> None:
+    spec = f"videomem:{videomem}#split=split.csv"
+    hashes = set()
+    for number in (1, 2):
+        path = start.training(
+            "resnet-s", [spec], tmp_path / f"{number}", fold=(number, 2), seed=1, threads=1, bf16=False
+        )
+        _, info = weights.read_state(path)
+        assert info is not None
+        assert f"--fold {number}/2" in info.training.notes
+        hashes.add(info.split_sha256)
+    assert len(hashes) == 2
+
+
+def test_damaged_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.webm").write_bytes(b"nothing")
+    records = [Record("a", tmp_path / "a.webm", 0.5, "val")]
+    with pytest.raises(memedge.errors.SourceError, match=r"a\.webm"):
+        ValidationFeed(records, models.squash_preset(SIDE, SIDE)).predict(models.entry("resnet-s").build(0.25))
