@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10 python3.13; 
 PIP_QUIET := --quiet --disable-pip-version-check
 # setuptools warns about editable installations as such, from a process of its own.
 PIP_ENV := PYTHONWARNINGS=ignore
+# What decides how the compiled preprocessing is built: installing does that, where there is a C++ compiler.
+INSTALLED := pyproject.toml setup.py $(wildcard engines/memedge_engines/kernels/host*.h) \
+	$(addprefix engines/memedge_engines/kernels/,host.cpp pixels.h)
 # torch's CPU build is 200 MB, its CUDA build some 3 GB. `auto` takes the first where pip finds it, and on Linux x86-64 rather
 # skips the export tests than fetch the second. Say TORCH=torch==2.13.0 to take whatever pip finds, TORCH= for none.
 TORCH ?= auto
@@ -28,13 +31,13 @@ help:
 python:
 	@if [ -z "$(PYTHON)" ]; then echo "no Python 3.10 or newer with venv was found (on Debian and Ubuntu: apt install python3-venv); say make PYTHON=/path/to/python3" >&2; exit 1; fi
 
-.venv/ready: pyproject.toml | python
+.venv/ready: $(INSTALLED) | python
 	@echo "installing memedge and its core dependencies into .venv (about 300 MB) ..." >&2
 	$(PYTHON) -m venv --clear .venv
 	$(PIP_ENV) .venv/bin/python -m pip install $(PIP_QUIET) --editable .
 	@touch $@
 
-.venv-test/ready: pyproject.toml | python
+.venv-test/ready: $(INSTALLED) | python
 	@echo "installing memedge, its extras and the test tools into .venv-test ..." >&2
 	$(PYTHON) -m venv --clear .venv-test
 	$(PIP_ENV) .venv-test/bin/python -m pip install $(PIP_QUIET) --editable '.[dev,openvino,plot]'

@@ -17,6 +17,8 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 KERNELS = Path("engines/memedge_engines/kernels")
 FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-Wno-maybe-uninitialized"]
+# Python's own flags may let signed numbers wrap around, which keeps loops from becoming vector instructions.
+FLAGS += ["-fno-wrapv"]
 # The code uses nothing of the C++ library: the linker may leave it out.
 LINK_FLAGS = ["-Wl,--as-needed"] if sys.platform == "linux" else []
 
