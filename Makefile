@@ -77,4 +77,5 @@ wheels: .venv-test/ready
 
 clean:
 	rm -rf .venv .venv-test .venv-py310 out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -f engines/memedge_engines/kernels/memedge_host.*
 	find engines export memedge tests samples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
