@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 RESAMPLES = 1000
 SEED = 2018
 _TAILS = (0.025, 0.975)
+# Picked values that are held at once: a few megabytes.
+_AT_ONCE = 1 << 18
 Interval = tuple[float, float]
 
 
@@ -38,29 +40,32 @@ def draws(predicted: ArrayLike, actual: ArrayLike, seed: int = SEED, resamples: 
     groups = [np.unique(values, return_inverse=True)[1].reshape(-1) for values in (p, y)]
     squares = (p - y) ** 2
     found = np.empty((3, resamples))
-    for number in range(resamples):
-        pick = rng.integers(0, len(p), len(p))
-        ranked = [_ranks(group[pick]) for group in groups]
-        found[0, number] = correlation(*ranked)
-        found[1, number] = correlation(p[pick], y[pick])
-        found[2, number] = squares[pick].mean()
+    rows = max(1, _AT_ONCE // len(p))
+    for begin in range(0, resamples, rows):
+        chunk = slice(begin, min(begin + rows, resamples))
+        pick = rng.integers(0, len(p), (chunk.stop - begin, len(p)))
+        found[0, chunk] = correlation(*(_ranks(group[pick]) for group in groups))
+        found[1, chunk] = correlation(p[pick], y[pick])
+        found[2, chunk] = squares[pick].mean(axis=1)
     return Draws(*found)
 
 
 def _ranks(groups: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Average ranks of a resample from the rank of each member among the distinct values."""
-    counts = np.bincount(groups)
-    average: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[groups]
+    """Average ranks in each resample, ``[R, N]``, from each member's place among the distinct values."""
+    rows, kinds = len(groups), int(groups.max()) + 1
+    flat = groups + kinds * np.arange(rows)[:, None]
+    counts = np.bincount(flat.reshape(-1), minlength=rows * kinds).reshape(rows, kinds)
+    average: NDArray[np.float64] = (np.cumsum(counts, axis=1) - (counts - 1) / 2).reshape(-1)[flat]
     return average
 
 
-def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Pearson's correlation; nan where either side is constant."""
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt(x @ x) * np.sqrt(y @ y))
-    return float(x @ y) / scale if scale > 0 else float("nan")
+def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation along the last axis; nan where either side is constant."""
+    constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)
+    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((x * x).sum(axis=-1)) * np.sqrt((y * y).sum(axis=-1))
+    known = ~constant & (scale > 0)
+    return np.where(known, (x * y).sum(axis=-1) / np.where(known, scale, 1.0), np.nan)
 
 
 def interval(values: NDArray[np.float64]) -> Interval | None:

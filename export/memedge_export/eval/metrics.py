@@ -52,9 +52,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def pearson(a: ArrayLike, b: ArrayLike) -> float | None:
     """Pearson correlation; none when either side is constant, shorter than two or not finite."""
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
-    value = correlation(x, y)
+    value = float(correlation(x, y))
     return None if np.isnan(value) else value
 
 
