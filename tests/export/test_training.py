@@ -18,7 +18,7 @@ from memedge_export import models, weights
 from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.data import open_data
 from memedge_export.errors import DataError, TrainingError
-from memedge_export.train import losses, optimise
+from memedge_export.train import losses, optimise, state
 from memedge_export.train.devices import Devices, open_fabric
 from memedge_export.train.loop import Job, train
 from memedge_export.train.recipe import Augmentation, Phase, Recipe, Schedule
@@ -43,8 +43,11 @@ TWO_PHASES = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread_and_no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves are drawn in the test that looks at them: matplotlib takes as long as a training of this size."""
     torch.set_num_threads(1)
+    if request.function is not test_killed_at_any_moment_and_resumed:
+        monkeypatch.setattr(state, "draw_curves", lambda *_: None)
 
 
 def job(table: Path, out: Path, recipe: Recipe = TWO_PHASES, **fields: object) -> Job:
