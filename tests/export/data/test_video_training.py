@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 import memedge
-from helpers_sets import gray_clips, memento_record, memento_tree, videomem_table
+from helpers_bundle import evaluate, make_frame_bundle
+from helpers_sets import (
+    gray_clips,
+    lamem_tree,
+    lnsim_tree,
+    memento_record,
+    memento_tree,
+    sun_tree,
+    videomem_table,
+)
 from helpers_training import write_set
+from memedge.errors import SourceError, UsageError
 from memedge_export import models, weights
-from memedge_export.data import Record, open_data
+from memedge_export.commands import train as train_command
+from memedge_export.data import Record, open_data, with_fold
 from memedge_export.data.frames import frames_of
 from memedge_export.data.pictures import reduced, to_tensor
+from memedge_export.data.records import split_hash
+from memedge_export.data.sun import unpack
 from memedge_export.export_bundle import export
 from memedge_export.train import recipes, start
 from memedge_export.train.feed import TrainingFeed, ValidationFeed, training_scores
+from memedge_export.train.loop import Job
 from memedge_export.train.recipe import Augmentation, Phase, Recipe
 
 SIDE = 16
@@ -110,6 +127,71 @@ def test_a_videos_score_is_the_mean_over_its_preset(videomem: Path) -> None:
         assert got[0, 0] == pytest.approx(np.mean(np.clip(singles, 0, 1)), abs=2e-3)
 
 
+class Graph(torch.nn.Module):
+    """A bundle's float graph as a network, run by onnx's reference evaluator."""
+
+    targets = ("short_term",)
+
+    def __init__(self, graph: bytes) -> None:
+        super().__init__()
+        self.graph = graph
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor]:
+        return (torch.from_numpy(evaluate(self.graph, frames=frames.contiguous().numpy())["score"]),)
+
+
+@pytest.mark.parametrize("preset", ["S7", "K3"])
+def test_validation_gives_the_live_score(videomem: Path, tmp_path: Path, preset: str) -> None:
+    contract = models.squash_preset(32, 32)
+    bundle = make_frame_bundle(tmp_path / "bundle", pre=contract, sampling=preset)
+    records = open_data(f"videomem:{videomem}#split=split.csv").records[:3]
+    graph = Graph((bundle.path / "model.onnx").read_bytes())
+    offline = ValidationFeed(records, contract, sampling=preset).predict(graph)  # type: ignore[arg-type]
+    with memedge.load(bundle.path) as scorer:
+        for record, scores in zip(records, offline, strict=True):
+            with memedge.stream(str(record.path), scorer) as readings:
+                assert len(list(readings)) == 16
+            assert readings.summary is not None
+            assert readings.summary.video_score["short_term"] == pytest.approx(scores[0], abs=1e-3)
+    assert np.ptp(offline) > 0.01
+
+
+def test_folds_reach_the_training(videomem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+
+    def caught(job: Job, resume: bool) -> Path:
+        jobs.append(job)
+        return job.out
+
+    monkeypatch.setattr(start, "train", caught)
+    spec = f"videomem:{videomem}#split=split.csv"
+    for number in (1, 2):
+        start.training("resnet-s", [spec], tmp_path, fold=(number, 2))
+    parts = [{record.id for record in job.sets[0].split("val")} for job in jobs]
+    assert len(parts[0] | parts[1]) == 12
+    assert not parts[0] & parts[1]
+    assert all("--data videomem:DIR#split=split.csv --fold" in job.notes for job in jobs)
+    assert split_hash(jobs[0].sets) != split_hash(jobs[1].sets)
+
+
+@pytest.mark.parametrize("fold", ["1", "0/5", "6/5", "1/1", "a/b", "1/5/2", ""])
+def test_folds_that_cannot_be_meant(fold: str) -> None:
+    app = typer.Typer()
+    app.command()(train_command.command)
+    result = CliRunner().invoke(app, ["--model", "resnet-s", "--data", "lnsim:x", "--fold", fold])
+    assert isinstance(result.exception, UsageError)
+    assert "expected I/K, such as 1/5" in str(result.exception)
+
+
+def test_damaged_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.webm").write_bytes(b"nothing")
+    records = [Record("a", tmp_path / "a.webm", 0.5, "val")]
+    with pytest.raises(SourceError, match=r"a\.webm"):
+        ValidationFeed(records, models.squash_preset(SIDE, SIDE)).predict(models.entry("resnet-s").build(0.25))
+
+
+@pytest.mark.slow
 def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, small: None) -> None:
     spec = f"videomem:{videomem}#split=split.csv"
     best = start.training(
@@ -118,7 +200,6 @@ def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, sma
     assert (tmp_path / "run" / "frames").is_dir()
     loaded = weights.load("resnet-s", str(best))
     assert loaded.model.targets == ("long_term", "short_term")
-    assert "videomem:DIR#split=split.csv" in loaded.training.notes
     assert str(videomem) not in loaded.training.notes
     records = open_data(spec).split("test")
     offline = ValidationFeed(records, loaded.preprocess, loaded.model.targets).predict(loaded.model)
@@ -126,40 +207,51 @@ def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, sma
     with memedge.load(bundle.path) as scorer:
         for record, scores in zip(records[:2], offline, strict=False):
             with memedge.stream(str(record.path), scorer) as readings:
-                for _ in readings:
-                    pass
-            summary = readings.summary
-            assert summary is not None
-            live = [summary.video_score[target] for target in ("long_term", "short_term")]
+                list(readings)
+            assert readings.summary is not None
+            live = [readings.summary.video_score[target] for target in loaded.model.targets]
             assert live == pytest.approx(scores.tolist(), abs=1e-3)
 
 
-def test_memento10k_trains_with_its_decay(tmp_path: Path, small: None) -> None:
-    clips = gray_clips(tmp_path / "clips", LEVELS[::2], seconds=1.2)
+def _memento(root: Path) -> str:
+    clips = gray_clips(root / "clips", LEVELS[::2], seconds=1.2)
     records = [memento_record("bowling", path.stem, 0.5 + n / 20) for n, path in enumerate(clips)]
-    root = memento_tree(tmp_path / "set", {"train": records[:5], "val": records[5:]})
+    tree = memento_tree(root / "set", {"train": records[:5], "val": records[5:]})
     for path in clips:
-        path.rename(root / "videos" / f"bowling_{path.stem}.mp4")  # Matroska in a wrong suffix is read by content
-    best = start.training("resnet-s", [f"memento10k:{root}"], tmp_path / "run", seed=1, threads=1, bf16=False)
-    assert best.is_file()
+        path.rename(tree / "videos" / f"bowling_{path.stem}.mp4")  # what is in it counts, not its suffix
+    return f"memento10k:{tree}"
 
 
-def test_folds_on_the_command_lines_way(videomem: Path, tmp_path: Path, small: None) -> None:
-    spec = f"videomem:{videomem}#split=split.csv"
-    hashes = set()
-    for number in (1, 2):
-        path = start.training(
-            "resnet-s", [spec], tmp_path / f"{number}", fold=(number, 2), seed=1, threads=1, bf16=False
-        )
-        _, info = weights.read_state(path)
-        assert info is not None
-        assert f"--fold {number}/2" in info.training.notes
-        hashes.add(info.split_sha256)
-    assert len(hashes) == 2
+def _lnsim(root: Path) -> str:
+    lnsim_tree(root)
+    return f"lnsim:{root}"
 
 
-def test_damaged_video_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.webm").write_bytes(b"nothing")
-    records = [Record("a", tmp_path / "a.webm", 0.5, "val")]
-    with pytest.raises(memedge.errors.SourceError, match=r"a\.webm"):
-        ValidationFeed(records, models.squash_preset(SIDE, SIDE)).predict(models.entry("resnet-s").build(0.25))
+def _sun(root: Path) -> str:
+    sun_tree(root, 60)
+    unpack(root)
+    return f"sun:{root}#3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tree",
+    [
+        lambda root: f"lamem:{lamem_tree(root, 16, 8, 4, (1, 2))}#2",
+        _memento,
+        _lnsim,
+        _sun,
+        lambda root: f"folder:{write_set(root, 40)}",
+    ],
+    ids=["lamem", "memento10k", "lnsim", "sun", "folder"],
+)
+@pytest.mark.parametrize("fold", [None, (1, 2)], ids=["split", "fold"])
+def test_every_format_trains(
+    tree: Callable[[Path], str], fold: tuple[int, int] | None, tmp_path: Path, small: None
+) -> None:
+    spec = tree(tmp_path / "set")
+    best = start.training("resnet-s", [spec], tmp_path / "run", seed=1, threads=1, bf16=False, fold=fold)
+    _, info = weights.read_state(best)
+    assert info is not None
+    data = open_data(spec)
+    assert info.split_sha256 == split_hash([data if fold is None else with_fold(data, *fold)])
