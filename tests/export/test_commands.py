@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from helpers_training import write_set
 from memedge.errors import UsageError
+from memedge.loading import DEFAULT_BUNDLE
 from memedge_export import models
 from memedge_export.commands import eval as eval_command
 from memedge_export.commands import export as export_command
@@ -51,7 +52,7 @@ def test_train_evaluate_export_evaluate(run: Callable[..., Result], tmp_path: Pa
     assert best == Path("runs/resnet-s/list-seed4/best.safetensors")
     figures = run("eval", str(best), "--data", data, "--json", "--record")
     assert figures.exit_code == 0, figures.output
-    by_torch: dict[str, Any] = json.loads(figures.stdout)
+    by_torch: dict[str, Any] = json.loads(figures.stdout)["results"][0]["figures"]
     assert by_torch["count"] == 20
     exported = run("export", "--model", "resnet-s", "--fp32")
     assert exported.exit_code == 0, exported.output
@@ -88,7 +89,9 @@ def test_train_evaluate_export_evaluate(run: Callable[..., Result], tmp_path: Pa
         (["train", "--model", "resnet-s", "--data", "lnsim:x", "--data", "tiny32:y"], "stands alone"),
         (["train", "--model", "resnet-s", "--data", "tiny32:y", "--init", "x"], "exclude each other"),
         (["eval", "x", "--data", "lnsim:x", "--split", "dev"], "--split dev"),
-        (["eval", ".", "--data", "lnsim:x", "--record"], "a bundle cannot be changed"),
+        (["eval", str(DEFAULT_BUNDLE), "--data", "lnsim:x", "--record"], "a bundle cannot be changed"),
+        (["eval", "x", "--data", "lnsim:x", "--data", "lnsim:y", "--record"], "--record takes one checkpoint"),
+        (["eval", "x", "--data", "lnsim:x", "--sampling", "S9"], "--sampling S9"),
     ],
 )
 def test_bad_usage(run: Callable[..., Result], arguments: list[str], message: str) -> None:
@@ -99,7 +102,7 @@ def test_bad_usage(run: Callable[..., Result], arguments: list[str], message: st
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys; from memedge_export.commands import train, eval, export;"
+        "import sys; from memedge_export.commands import train, eval, export, table;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'onnx', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
