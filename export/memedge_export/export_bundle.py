@@ -189,7 +189,7 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
             source=f"{NODE}.{output}",
             aggregate="mean",
             window_s=WINDOW_S,
-            sampling="S7",
+            sampling=loaded.sampling,  # type: ignore[arg-type]  # checked when the manifest is read back
             quantiles=loaded.quantiles.get(name),
             primary=number == 0,
         )

@@ -39,6 +39,7 @@ class Loaded:
         origin: where the weights come from, in words.
         quantiles: reference quantiles of the scores by target.
         domain: statistics of the embedding over training pictures, or none.
+        sampling: preset of a video's frames, as validation used it.
         notes: what was dropped, unused or made up; for stderr.
     """
 
@@ -50,6 +51,7 @@ class Loaded:
     quantiles: dict[str, Quantiles] = field(default_factory=dict)
     licence: str = ""
     domain: DomainStatistics | None = None
+    sampling: str = "S7"
     notes: list[str] = field(default_factory=list)
 
 
@@ -273,6 +275,7 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
             quantiles,
             info.licence,
             info.domain,
+            str(info.recipe.get("sampling") or "S7"),
             notes=notes,
         )
     loaded = Loaded(

@@ -20,7 +20,7 @@ def command(
     spec: Annotated[str | None, typer.Argument(help="KIND:PATH, for check and unpack.", metavar="[KIND:PATH]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the kinds of data sets, or check a copy: counts, splits and scores beside the published figures."""
+    """List the kinds of data sets, or check a copy of one against the published figures."""
     if action not in _ACTIONS:
         raise UsageError(f"memedge data {action}; expected {', '.join(_ACTIONS)}")
     if (action == "list") != (spec is None):

@@ -67,7 +67,7 @@ def command(
         bool, typer.Option("--allow-missing", help="Leave out records whose picture or video is not there.")
     ] = False,
 ) -> None:
-    """Train a model by its recipe: best checkpoint by validation Spearman, resumable after a kill at any moment."""
+    """Train a model by its recipe; resumable after a kill at any moment."""
     if threads < 0 or seed < 0:
         raise UsageError(f"--threads {threads} --seed {seed}; expected 0 or more")
     if device not in ("auto", "cpu", "gpu") or devices < 1:

@@ -181,7 +181,9 @@ class TrainingFeed:
         self.recipe = recipe
         self.seed = seed
         self._part = part
-        self._ahead = max(1, ahead)
+        # Decoding a clip takes as long as training on a whole batch: in the first epoch all cores are needed for it.
+        videos = any(not is_picture(record.path) for record in material.records)
+        self._ahead = max(1, ahead, min(os.cpu_count() or 1, _MOST_THREADS) if videos else 1)
         # Half as large again as the tensor, so that a region of half the area still has a pixel for each of its own.
         short_side = 3 * max(input_size(contract)) // 2
         self._pictures = PictureCache(short_side)

@@ -12,6 +12,7 @@ import msgspec
 
 from memedge.errors import UsageError
 
+from ..data.frames import PRESETS
 from .losses import LossSpec, Mse
 
 
@@ -125,6 +126,8 @@ def check(recipe: Recipe, where: str) -> Recipe:
         raise UsageError(f"{where}: batch {recipe.batch}; expected 2 or more")
     if not 0 <= recipe.average < 1:
         raise UsageError(f"{where}: average {recipe.average:g}; expected 0..1, 1 not included")
+    if recipe.sampling and recipe.sampling not in PRESETS:
+        raise UsageError(f"{where}: sampling '{recipe.sampling}'; expected one of {', '.join(PRESETS)}")
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) < len(names):
         raise UsageError(f"{where}: two phases have the same name; found {', '.join(names)}")

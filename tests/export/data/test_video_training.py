@@ -194,16 +194,18 @@ def test_damaged_video_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, small: None) -> None:
     spec = f"videomem:{videomem}#split=split.csv"
+    both, how = ["long_term", "short_term"], ["sampling=K3"]
     best = start.training(
-        "resnet-s", [spec], tmp_path / "run", targets=["long_term", "short_term"], seed=3, threads=1, bf16=False
+        "resnet-s", [spec], tmp_path / "run", targets=both, overrides=how, seed=3, threads=1, bf16=False
     )
     assert (tmp_path / "run" / "frames").is_dir()
     loaded = weights.load("resnet-s", str(best))
     assert loaded.model.targets == ("long_term", "short_term")
     assert str(videomem) not in loaded.training.notes
     records = open_data(spec).split("test")
-    offline = ValidationFeed(records, loaded.preprocess, loaded.model.targets).predict(loaded.model)
+    offline = ValidationFeed(records, loaded.preprocess, both, sampling="K3").predict(loaded.model)
     bundle = export("resnet-s", str(best), tmp_path / "bundle")
+    assert {target.sampling for target in bundle.manifest.targets} == {"K3"}
     with memedge.load(bundle.path) as scorer:
         for record, scores in zip(records[:2], offline, strict=False):
             with memedge.stream(str(record.path), scorer) as readings:

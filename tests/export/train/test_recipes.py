@@ -73,6 +73,7 @@ def test_overrides():
         ("phases.all.loss.kind=huber", "huber"),
         ("phases.all.loss.wieght=2", "wieght"),
         ("average=1", "expected 0..1"),
+        ("sampling=S9", "expected one of S7, S28"),
         ("phases.all.schedule.every=0", "every >= 1"),
     ],
 )
