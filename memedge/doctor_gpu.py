@@ -125,7 +125,7 @@ def _cuda_python() -> tuple[bool, str, str | None]:
         return True, found, None
     # A JetPack 6 driver is of CUDA 12: packages for CUDA 13 ask it for calls that it lacks.
     old = hardware.jetpack().startswith("R36")
-    fix = "pip install 'cuda-python>=12.6,<13'" if old else "pip install 'memedge[cuda]'"
+    fix = "pip install 'cuda-python>=12.9.1,<13'" if old else "pip install 'memedge[cuda]'"
     return False, "not installed for this Python" if not found else f"{found} has no cuda.bindings", fix
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from memedge_engines import backends, choice
 from memedge_engines.backends.base import EngineOptions
+from memedge_engines.bundle import Bundle
 
 from .errors import EngineError, SourceError
 from .loading import open_bundle
@@ -14,7 +15,7 @@ from .running import Outputs, RunRequest, checked_sources
 from .sources import Source, label, names, open_source
 
 
-def dry_run(request: RunRequest) -> list[str]:
+def dry_run(request: RunRequest) -> Iterator[str]:
     """Whole lines: sources with their decoder and pipeline, bundles with their engine, outputs.
 
     Files are read as far as their header; nothing is written.
@@ -22,12 +23,11 @@ def dry_run(request: RunRequest) -> list[str]:
     Raises:
         MemedgeError: whatever would keep the run from beginning, as far as it shows without opening anything.
     """
-    lines = []
     for uri in checked_sources(request):
-        lines += _source(uri, request)
+        yield from _source(uri, request)
     for path in request.bundles or (None,):
-        lines.append(_bundle(path, request))
-    return lines + list(_outputs(request.outputs))
+        yield _bundle(path, request)
+    yield from _outputs(request.outputs)
 
 
 def _source(uri: str, request: RunRequest) -> list[str]:
@@ -91,16 +91,34 @@ def _bundle(path: Path | None, request: RunRequest) -> str:
         order = [known, *(one for one in order if one != known)]
     reasons: dict[str, str] = {}
     name = bundle.manifest.name
+    wanted, fix = _to_build(bundle, request), "memedge doctor"
     for candidate in order:
         found = backends.get(candidate.backend).availability()
-        if found.usable:
+        if not found.usable:
+            reasons[candidate.backend] = found.reason
+        elif candidate.backend == "tensorrt" and not choice.planned(bundle, candidate, options):
+            reasons[candidate.backend], fix = "its plan was not built here yet", "memedge build"
+        else:
             why = ", remembered as the fastest here" if candidate == known else ""
             passed = "".join(f"; not {engine}: {reason}" for engine, reason in reasons.items())
-            chosen = f"engine {candidate.backend}, {candidate.precision} (lowering {candidate.lowering})"
-            return f"bundle {name}: {chosen}{why}{passed}"
-        reasons[candidate.backend] = found.reason
+            beside = wanted is not None and candidate.backend != "tensorrt"
+            later = f"; {wanted}: its plan is built meanwhile and takes over" if beside else ""
+            return f"bundle {name}: {_engine(candidate)}{why}{passed}{later}"
+    if wanted is not None:
+        return f"bundle {name}: {_engine(wanted)}; its plan is built first"
     told = "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items())
-    raise EngineError(f"no engine can run bundle '{name}' here: {told}", fix="memedge doctor")
+    raise EngineError(f"no engine can run bundle '{name}' here: {told}", fix=fix)
+
+
+def _engine(candidate: choice.Candidate) -> str:
+    return f"engine {candidate.backend}, {candidate.precision} (lowering {candidate.lowering})"
+
+
+def _to_build(bundle: Bundle, request: RunRequest) -> choice.Candidate | None:
+    """What the run would build a plan for."""
+    if not request.build or request.bf16:
+        return None
+    return choice.unbuilt(bundle, request.engine, request.precision)
 
 
 def _outputs(outputs: Outputs) -> Iterator[str]:

@@ -181,6 +181,11 @@ def unbuilt(
         return None
     if not backends.get(best.backend).availability().usable:
         return None
+    return None if planned(bundle, best, options) else best
+
+
+def planned(bundle: Bundle, candidate: Candidate, options: EngineOptions | None = None) -> bool:
+    """Whether every graph node has a stored plan that fits this machine; for a candidate of a usable TensorRT."""
     from .plans import library, lookup
     from .plans.machine import Machine
 
@@ -188,10 +193,10 @@ def unbuilt(
     for node in bundle.manifest.nodes:
         if node.kind == "graph":
             try:
-                lookup.find(bundle, node, best.lowering, (options or EngineOptions()).max_batch, machine)
+                lookup.find(bundle, node, candidate.lowering, (options or EngineOptions()).max_batch, machine)
             except (PlanMissing, PlanMismatch):
-                return best
-    return None
+                return False
+    return True
 
 
 def tune(

@@ -159,7 +159,8 @@ def command(
     if dry_run:
         from ..dry_run import dry_run as describe
 
-        print("\n".join(describe(request)))
+        for line in describe(request):
+            print(line, flush=True)
         return
     code = run(request)
     if code:

@@ -89,6 +89,15 @@ def test_dry_run_prints_pipelines_even_where_they_cannot_run(capfd: Capture, tin
     assert "geheim" not in secret.out + secret.err
 
 
+@pytest.mark.skipif(hardware.nvidia_driver(), reason="a driver is loaded")
+def test_dry_run_tells_of_the_source_before_it_fails_for_the_engine(capfd: Capture, tiny: Path, clip: Path) -> None:
+    words = ("--source", clip, "--decoder", "nvcodec", "--engine", "tensorrt", "--dry-run")
+    done = inside(capfd, "run", "--bundle", tiny, *words)
+    assert done.code == 1
+    assert done.out == f"source {clip}: file, read by PyNvVideoCodec (NVDEC), frames in device memory\n"
+    assert "tensorrt: no NVIDIA driver is loaded" in done.error
+
+
 def test_a_pipeline_is_scored_to_its_end(capfd: Capture, tiny: Path, tmp_path: Path) -> None:
     helpers_gstreamer.need()
     out = tmp_path / "r.jsonl"

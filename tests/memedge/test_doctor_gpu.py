@@ -88,7 +88,7 @@ def test_what_a_jetson_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_gpu, "_there", lambda module: False)
     found = parts()
     assert found["NVIDIA driver"].fix == "sudo apt-get install nvidia-jetpack"
-    assert found["cuda-python"].fix == "pip install 'cuda-python>=12.6,<13'"
+    assert found["cuda-python"].fix == "pip install 'cuda-python>=12.9.1,<13'"
     assert "Jetson" in (found["onnxruntime CUDA provider"].fix or "")
     assert "nvpmodel" in (found["power mode"].fix or "")
 

@@ -107,6 +107,29 @@ def test_the_plan_takes_over_between_two_frames(
     assert "building" not in again.err
 
 
+def test_dry_run_tells_what_a_missing_plan_means(
+    gpu: FakeGpu, capfd: pytest.CaptureFixture[str], bundle: Bundle
+) -> None:
+    def bundle_line(*words: str) -> tuple[int, str]:
+        done = inside(capfd, "run", "--source", SOURCE, "--bundle", bundle.path, "--dry-run", *words)
+        found = [line for line in done.out.splitlines() if line.startswith("bundle ")]
+        return done.code, found[0] if found else done.error
+
+    scoring = (
+        "bundle tiny-frame: engine onnxruntime, fp32 (lowering fp32); not tensorrt: its plan was not built here yet"
+    )
+    code, line = bundle_line()
+    assert (code, line.startswith(scoring)) == (0, True)
+    assert line.endswith("; tensorrt int8: its plan is built meanwhile and takes over")
+    assert "meanwhile" not in bundle_line("--no-build")[1]
+    only = "bundle tiny-frame: engine tensorrt, int8 (lowering trt-int8)"
+    assert bundle_line("--engine", "tensorrt") == (0, f"{only}; its plan is built first")
+    code, line = bundle_line("--engine", "tensorrt", "--no-build")
+    assert (code, "its plan was not built here yet (fix: memedge build)" in line) == (1, True)
+    gpu.build(bundle, "trt-int8", 1)
+    assert bundle_line() == bundle_line("--engine", "tensorrt", "--no-build") == (0, only)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
