@@ -10,6 +10,7 @@ from memedge_engines.errors import (
     ExecutorError,
     FrameError,
     MemedgeError,
+    PlanMissing,
     PreprocessError,
     UnknownName,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "FrameError",
     "MemedgeError",
     "PictureError",
+    "PlanMissing",
     "PreprocessError",
     "SinkError",
     "SourceError",

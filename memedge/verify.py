@@ -12,7 +12,7 @@ from memedge_engines.choice import Candidate
 from memedge_engines.golden import GoldenFrames, LevelDifference, ScoreDifference
 
 from .console import Progress
-from .errors import BackendUnavailable, EngineError
+from .errors import BackendUnavailable, EngineError, PlanMissing
 from .scorer import Scorer
 
 
@@ -179,6 +179,8 @@ def _check(bundle: Bundle, frames: GoldenFrames, candidate: Candidate, *, explic
     except BackendUnavailable as error:
         if explicit:
             raise
+        return VerifyRow(candidate, reason=choice.bare(candidate, error), fix=error.fix)
+    except PlanMissing as error:  # who built one precision need not build the others
         return VerifyRow(candidate, reason=choice.bare(candidate, error), fix=error.fix)
     except EngineError as error:
         return VerifyRow(candidate, reason=choice.bare(candidate, error), fix=error.fix, failed=True)

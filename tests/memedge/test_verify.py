@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers_bundle import VARIANTS, edit_manifest, frame_graph, make_frame_bundle, picture, pillow_tensor
+from helpers_gpu import add_half_and_int8, desktop, fake_gpu
 from memedge import scorer
 from memedge.console import Progress
 from memedge.errors import BackendUnavailable, BundleError, EngineError
@@ -47,6 +48,23 @@ def test_every_dataflow_verifies(tmp_path: Path, variant: str) -> None:
         assert [s.target for s in row.scores] == [t.name for t in bundle.manifest.targets]
         assert all(s.passed for s in row.scores)
     assert report.lines()[-1] == "verified: this device gives the recorded scores"
+
+
+def test_plans_that_nobody_built_fail_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMEDGE_CACHE", str(tmp_path / "cache"))
+    bundle = add_half_and_int8(make_frame_bundle(tmp_path / "b"))
+    with fake_gpu(devices=[desktop()]) as gpu:
+        nothing = verify(bundle, "tensorrt")
+        assert [row.status for row in nothing.rows] == ["not run"] * 3
+        assert all((row.fix or "").startswith("memedge build ") for row in nothing.rows)
+        assert not nothing.passed
+        assert nothing.lines()[-1] == "NOT verified: no engine ran"
+        assert verify(bundle).passed
+        gpu.build(bundle, "trt-int8", 1)
+        report = verify(bundle, "tensorrt")
+        statuses = {row.candidate.lowering: row.status for row in report.rows}
+        assert statuses == {"trt-int8": "passed", "trt-fp16": "not run", "fp32": "not run"}
+        assert report.passed
 
 
 def test_json_and_lines_say_the_same(tmp_path: Path) -> None:
