@@ -55,6 +55,9 @@ class nest {
         return (const me_u8 *)job.plane[plane] + (ptrdiff_t)job.pitch[plane] * y;
     }
 
+    /* A row that is read where it lies. */
+    const me_u8 *direct_row(me_i32 y) const { return source(0, y) + (p.packed ? 3 : 1) * (size_t)p.left; }
+
     /* Down ------------------------------------------------------------------------------------------------------- */
 
     /* Result row y between the passes, from all of its source rows at once. */
@@ -68,7 +71,7 @@ class nest {
         for (me_i32 t = from; t < to; t++) {
             const me_i32 at = top + t;
             if (p.direct) {
-                row[0][t] = source(0, at) + (p.packed ? 3 : 1) * (size_t)p.left;
+                row[0][t] = direct_row(at);
                 continue;
             }
             const me_i32 slot = at % p.ring_rows;
@@ -91,11 +94,8 @@ class nest {
         memset(b.sum, 0, sizeof(me_i32) * pitch * lines);
         for (me_i32 t = 0; t < job.y.taps; t++) {
             if (weight[t] == 0) continue;
-            const me_u8 *row[3] = {source(0, top + t) + (p.packed ? 3 : 1) * (size_t)p.left, b.ring[1], b.ring[2]};
-            if (!p.direct) {
-                row[0] = b.ring[0];
-                convert(top + t, b.ring);
-            }
+            if (!p.direct) convert(top + t, b.ring);
+            const me_u8 *row[3] = {p.direct ? direct_row(top + t) : b.ring[0], b.ring[1], b.ring[2]};
             for (int k = 0; k < lines; k++) rows.add(row[k], weight[t], p.samples, b.sum + pitch * k);
         }
         for (int k = 0; k < lines; k++) {
