@@ -73,12 +73,22 @@ class Outputs:
         if drawn and importlib.util.find_spec("matplotlib") is None:
             raise MemedgeError("a plot needs matplotlib", fix="pip install 'memedge[plot]'")
 
+    def check_runs(self, found: Sequence[str]) -> None:
+        """Raise UsageError where the runs (model, data set and target in words) are not what a file can hold."""
+        from .plots import check_panels
+        from .predictions import check_run
+
+        if self.run_file is not None:
+            check_run(found)
+        if self.scatter is not None:
+            check_panels(len(found))
+
 
 def write(outputs: Outputs, report: Report, parts: Sequence[Part]) -> None:
     """Write what was asked for, each file in one step; where it went is said on stderr.
 
     Raises:
-        UsageError: a run file of more than one run, too many panels.
+        UsageError: nothing to draw, or a record without a score in a run file.
         SinkError: a file cannot be written.
     """
     from . import matrix, page, plots, predictions

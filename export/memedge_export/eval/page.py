@@ -49,7 +49,9 @@ class Listed:
     places: list[int]
 
 
-def choose(human: NDArray[np.float64], predicted: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], list]:
+def choose(
+    human: NDArray[np.float64], predicted: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], list[Listed]]:
     """Rank differences and the chosen places of finite ``human`` and ``predicted``, both ``[N]``.
 
     Ranks count from 1, the most memorable, ties sharing their average; a difference is predicted minus human rank, so a

@@ -76,7 +76,7 @@ def open_parts(
     parts: list[Part] = []
     for spec in specs:
         part = _open(spec, split, target, unscored, sampling)
-        same = sum(other.data.name == part.data.name for other in parts)
+        same = sum((other.data.name, other.split) == (part.data.name, part.split) for other in parts)
         if same:
             part.name = f"{part.name} ({same + 1})"
         gone = [] if may_miss else absent(part.records)

@@ -23,6 +23,12 @@ _MOST_PANELS = 36
 _WRAP = 46
 
 
+def check_panels(count: int) -> None:
+    """Raise UsageError for more panels than can be read."""
+    if not 0 < count <= _MOST_PANELS:
+        raise UsageError(f"--scatter draws 1 to {_MOST_PANELS} panels; found {count} results", fix="fewer models")
+
+
 def scatter(report: Report, parts: Sequence[Part], path: Path) -> bytes:
     """One panel for each result: human score on the x axis, the model's on the y axis, with the line of equal scores.
 
@@ -33,8 +39,7 @@ def scatter(report: Report, parts: Sequence[Part], path: Path) -> bytes:
         MemedgeError: matplotlib is absent.
     """
     rows = report.results
-    if not 0 < len(rows) <= _MOST_PANELS:
-        raise UsageError(f"--scatter draws 1 to {_MOST_PANELS} panels; found {len(rows)} results", fix="fewer models")
+    check_panels(len(rows))
     columns = min(len(rows), 3)
     height = -(-len(rows) // columns)
     figure_, axes = _figure(4.2 * columns, 4.6 * height, height, columns)

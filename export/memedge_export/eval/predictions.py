@@ -33,6 +33,15 @@ def to_csv(parts: Sequence[Part]) -> bytes:
     return out.getvalue().encode()
 
 
+def check_run(found: Sequence[str]) -> None:
+    """Raise UsageError unless exactly one run, in words, was found."""
+    if len(found) != 1:
+        raise UsageError(
+            f"--run-file holds one model's scores of one target on one set; found {len(found)}: {'; '.join(found)}",
+            fix="--target, and one MODEL, --data, --engine and --precision",
+        )
+
+
 def to_run_file(parts: Sequence[Part], confidence: float | None = None) -> bytes:
     """``name,score`` or ``name,score,confidence`` lines as the MediaEval task takes them, without a header.
 
@@ -43,12 +52,7 @@ def to_run_file(parts: Sequence[Part], confidence: float | None = None) -> bytes
         UsageError: more than one data set, target or model, or a record without a score: a run is one and whole.
     """
     found = [(part, target, label) for part in parts for target in part.human for label in part.models(target)]
-    if len(found) != 1:
-        listed = "; ".join(f"{label} on {part.name}, {target}" for part, target, label in found)
-        raise UsageError(
-            f"--run-file holds one model's scores of one target on one data set; found {len(found)}: {listed}",
-            fix="--target and one TARGET, one --data",
-        )
+    check_run([f"{label} on {part.name}, {target}" for part, target, label in found])
     part, target, label = found[0]
     scores = part.models(target)[label]
     if np.isnan(scores).any():

@@ -57,6 +57,15 @@ def evaluation(request: Request) -> tuple[Report, list[Part]]:
             stack, request.targets, model=request.model, engines=request.engines, precisions=request.precisions
         )
         check(contenders, parts, request.target)
+        request.outputs.check_runs(
+            [
+                f"{contender.model.label} on {part.name}, {target}"
+                for part in parts
+                for target in part.human
+                for contender in contenders
+                if target in contender.model.targets
+            ]
+        )
         for part in parts:
             score(part, contenders, skip_unreadable=request.skip_unreadable)
         return measure(contenders, parts), parts

@@ -251,3 +251,38 @@ def test_a_part_names_its_scored_records() -> None:
     human = {"short_term": np.array([0.1, np.nan, 0.3])}
     part = Part(DataSet("x", ()), "x", "test", [], [], human, skipped={2: "damaged"})
     assert part.scored("short_term").tolist() == [True, False, False]
+
+
+def test_a_run_file_of_two_runs_is_refused_before_anything_is_scored(
+    checkpoint: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memedge_export.eval import session
+    from memedge_export.eval.outputs import Outputs
+
+    monkeypatch.setattr(session, "score", lambda *a, **k: pytest.fail("scored"))
+    request = Request((checkpoint,), (f"folder:{table}",), outputs=Outputs(run_file=tmp_path / "r.csv"))
+    with pytest.raises(UsageError, match="found 2: first on list, short_term; first on list, long_term"):
+        evaluation(request)
+
+
+def test_an_interrupted_evaluation_leaves_nothing(
+    checkpoint: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memedge_export.eval import scoring
+    from memedge_export.eval.outputs import Outputs
+    from memedge_export.eval.session import run
+
+    read_picture, calls = scoring.read_picture, []
+
+    def interrupted(path: Path) -> object:
+        calls.append(path)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return read_picture(path)
+
+    monkeypatch.setattr(scoring, "read_picture", interrupted)
+    outputs = Outputs(save=tmp_path / "r.eval.json", predictions=tmp_path / "p.csv", page=tmp_path / "p.html")
+    with pytest.raises(KeyboardInterrupt):
+        run(Request((checkpoint,), (f"folder:{table}",), outputs=outputs))
+    assert len(calls) == 5
+    assert list(tmp_path.iterdir()) == []
