@@ -16,7 +16,7 @@ _SAMPLINGS = ("S7", "S28", "S4", "K3", "F1", "all")
 def command(
     targets: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Bundles, run folders or weights files; the first is compared with."),
+        typer.Argument(metavar="MODEL", help="Bundles, run folders or weights files; the first is compared with."),
     ],
     data: Annotated[
         list[str], typer.Option("--data", help="KIND:PATH of a data set; may be repeated.", metavar="KIND:PATH")
