@@ -48,7 +48,7 @@ bool make_plan(const me_job &job, plan *p) {
         return false;
     }
     if ((long long)job.x.count * job.y.count > 1 << 30) return false;
-    if (!job.target || !job.plane[0] || (job.table && job.element != 1 && job.element != 2 && job.element != 4)) {
+    if (!job.target || (job.table && job.element != 1 && job.element != 2 && job.element != 4)) {
         return false;
     }
     const me_color &k = job.color;
@@ -65,7 +65,13 @@ bool make_plan(const me_job &job, plan *p) {
     p->ring_rows = job.y.taps <= ME_MOST_ROWS ? job.y.taps : 1;
     p->chroma_width = job.sub_x == 2 ? (job.width + 1) / 2 : job.width;
     p->chroma_height = job.sub_y == 2 ? (job.height + 1) / 2 : job.height;
-    if (p->yuv && (job.sub_x < 1 || job.sub_x > 2 || job.sub_y < 1 || job.sub_y > 2)) return false;
+    const bool halved_across = p->yuv && job.format != ME_YUV444P;
+    const bool halved_down = job.format == ME_NV12 || job.format == ME_I420;
+    if (p->yuv && (job.sub_x != 1 + halved_across || job.sub_y != 1 + halved_down)) return false;
+    const int planes = job.format == ME_NV12 ? 2 : p->yuv && job.format != ME_YUYV422 ? 3 : 1;
+    for (int k = 0; k < planes; k++) {
+        if (!job.plane[k]) return false;
+    }
     p->single = job.x.taps == 1;
     const me_i32 *first = (const me_i32 *)job.x.first;
     for (me_i32 i = 1; i < job.x.count && p->single; i++) p->single = first[i] == first[i - 1] + 1;

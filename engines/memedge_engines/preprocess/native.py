@@ -125,7 +125,8 @@ class NativePreprocessor:
         describe(job, frame, self.contract, [])
         job.x, job.y = (_axis(table) for table in tables)
         # The size of the scratch memory does not depend on these addresses; a job without any is not valid.
-        job.plane[0] = job.target = 1
+        job.plane[:] = [1, 1, 1]
+        job.target = 1
         scratch = self._kernels.scratch_bytes(job)
         if not scratch:
             raise PreprocessError(f"no job for a {frame.format.value} frame of {frame.width}x{frame.height} pixels")

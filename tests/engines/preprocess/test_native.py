@@ -133,7 +133,7 @@ def valid_job(contract: Preprocess) -> tuple[Job, list[object]]:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("format", 8), ("format", -1), ("order", 3), ("width", 0), ("height", -5), ("sub_x", 3), ("sub_y", 0),
+    [("format", 8), ("format", -1), ("order", 3), ("width", 0), ("height", -5), ("sub_x", 3), ("sub_y", 1),
      ("target", 0), ("width", 5), ("height", 5), ("table", 1)],
 )  # fmt: skip
 def test_jobs_that_are_not_valid_are_refused(field: str, value: int) -> None:
@@ -146,6 +146,14 @@ def test_jobs_that_are_not_valid_are_refused(field: str, value: int) -> None:
     assert KERNELS.scratch_bytes(job) == 0
     assert KERNELS.run(job, 0, scratch) == 1
     assert held
+
+
+def test_jobs_without_a_plane_are_refused() -> None:
+    for plane in range(3):
+        job, held = valid_job(make_contract(16, None))
+        job.plane[plane] = 0
+        assert KERNELS.scratch_bytes(job) == 0
+        assert held
 
 
 def test_taps_outside_the_picture_are_refused() -> None:
