@@ -18,7 +18,7 @@ def command(
     places: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RESULT]",
+            metavar="RESULT",
             help="*.eval.json files, checkpoints, bundles, or folders of them. Default: ./benchmarks/results, ./runs "
             "and the default bundle, as far as they are there.",
         ),
