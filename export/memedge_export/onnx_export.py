@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .blocks.resnet2d import BasicBlock, Bottleneck, ResNet2d
+from .blocks.scene_trunk import SmallResNet
 from .errors import ExportError
 from .models.frame import FrameModel
 
@@ -38,6 +39,8 @@ def fold_batch_norm(network: FrameModel) -> FrameModel:
         pairs: list[tuple[nn.Module, str, str]] = []
         if isinstance(module, ResNet2d):
             pairs = [(module, "conv1", "bn1")]
+        elif isinstance(module, SmallResNet):
+            pairs = [(layer, "conv", "norm") for layer in module.stem]
         elif isinstance(module, (BasicBlock, Bottleneck)):
             pairs = [(module, f"conv{i}", f"bn{i}") for i in (1, 2, 3) if hasattr(module, f"conv{i}")]
             if module.downsample is not None:

@@ -12,8 +12,8 @@ from memedge.errors import UsageError
 def test_available_models_come_first_and_the_rest_is_planned() -> None:
     cards = models.cards()
     available = [card.id for card in cards if card.status == "available"]
-    assert sorted(available) == ["resnet-s", "resnet101", "resnet18"]
-    assert [card.id for card in cards][:3] == available
+    assert sorted(available) == ["memedge-s", "resnet-s", "resnet101", "resnet18"]
+    assert [card.id for card in cards][:4] == available
     assert {card.status for card in cards} == {"available", "planned"}
     assert len({card.id for card in cards}) == len(cards) > 25
 
@@ -24,12 +24,13 @@ def test_golden_counts_stand_on_the_cards() -> None:
     assert models.card("resnet101").parameters == 42_502_209
     assert round(models.card("resnet101").macs / 1e9, 3) == 7.799
     assert models.card("resnet-s").parameters <= 3_000_000
+    assert models.card("memedge-s").parameters <= 3_000_000
 
 
 def test_ours_is_marked_and_quotes_no_paper() -> None:
     ours = [card for card in models.cards() if card.ours]
-    assert [card.id for card in ours] == ["resnet-s"]
-    assert ours[0].published == ""
+    assert [card.id for card in ours] == ["memedge-s", "resnet-s"]
+    assert all(card.published == "" for card in ours)
     assert all(card.published and card.source for card in models.cards() if not card.ours)
 
 

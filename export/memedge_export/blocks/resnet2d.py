@@ -121,6 +121,6 @@ class ResNet2d(nn.Module):
         return self.forward_map(x).mean((2, 3))
 
 
-def residual_blocks(trunk: ResNet2d) -> list[BasicBlock | Bottleneck]:
+def residual_blocks(trunk: nn.Module) -> list[BasicBlock | Bottleneck]:
     """All residual blocks of a trunk, in order."""
     return [m for m in trunk.modules() if isinstance(m, (BasicBlock, Bottleneck))]

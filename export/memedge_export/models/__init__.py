@@ -113,7 +113,8 @@ def _load() -> None:
     from importlib import import_module
     from importlib.metadata import entry_points
 
-    import_module(f"{__name__}.resnet")
+    for name in ("resnet", "memedge_s"):
+        import_module(f"{__name__}.{name}")
     # Loading an entry point imports its module, and that registers the model.
     for point in entry_points(group="memedge.models"):
         point.load()

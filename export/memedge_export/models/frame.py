@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..blocks.prob_aggregate import ProbAggregate
 from ..blocks.resnet2d import ResNet2d
+from ..blocks.scene_trunk import SceneTrunk
 
 Role = Literal["score", "embedding", "class_probs"]
 FIRST = "short_term"
@@ -27,9 +28,9 @@ class FrameModel(nn.Module):
         cuts: between the classes; empty: regression.
     """
 
-    def __init__(self, trunk: ResNet2d, *, embedding: bool = False) -> None:
+    def __init__(self, trunk: ResNet2d | SceneTrunk, *, embedding: bool = False) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk: ResNet2d | SceneTrunk = trunk
         self.embedding = embedding
         self.targets: tuple[str, ...] = (FIRST,)
         self.cuts: tuple[float, ...] = ()
