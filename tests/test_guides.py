@@ -59,7 +59,8 @@ def options_of(name: str) -> frozenset[str] | None:
 
 
 def test_there_are_guides() -> None:
-    assert [path.name for path in GUIDES] == ["desktop.md", "interop.md", "jetson.md", "troubleshooting.md"]
+    names = ["desktop.md", "interop.md", "jetson.md", "one-frame.md", "troubleshooting.md"]
+    assert [path.name for path in GUIDES] == names
     for path in GUIDES:
         head = "\n".join(path.read_text(encoding="utf-8").splitlines()[:8])
         assert "Not verified" in head, f"{path.name} must say at its top what nobody has run"
