@@ -1,7 +1,7 @@
 """The preprocessing kernel as data: its PTX, what PTX and sources have in common, names and sizes of its launch.
 
-PTX alone is shipped, no cubins: compute_75 PTX of CUDA 12.6 loads on every driver from CUDA 12.5 on and every GPU from
-Turing on; the driver compiles it once a machine, in about half a second, and keeps the result.
+PTX alone is shipped, no cubins: compute_75 PTX of CUDA 12.2 loads on every driver from CUDA 12.2 (535) on and every GPU
+from Turing on; the driver compiles it once a machine, in about half a second, and keeps the result.
 """
 
 from __future__ import annotations

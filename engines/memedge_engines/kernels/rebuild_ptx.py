@@ -1,7 +1,8 @@
 """``python -m memedge_engines.kernels.rebuild_ptx [--check]``: the kernel's PTX from its sources.
 
-Made by NVRTC of CUDA 12.6, a plain wheel that needs neither a driver nor a GPU. Its version is fixed because PTX
-carries a version of its own, and drivers refuse what is newer than they are: JetPack 6's take .version 8.5 at most.
+Made by NVRTC of CUDA 12.2, a plain wheel that needs neither a driver nor a GPU. Its version is fixed because PTX
+carries a version of its own, and drivers refuse what is newer than they are: the oldest ones that TensorRT's packages
+take, 535, are of CUDA 12.2 and take .version 8.2 at most; JetPack 6's take 8.5.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 from ..errors import CudaError
 from . import image
 
-VERSION = (12, 6)
-INSTALL = "pip install 'nvidia-cuda-nvrtc-cu12==12.6.*'"
+VERSION = (12, 2)
+INSTALL = "pip install 'nvidia-cuda-nvrtc-cu12==12.2.*'"
 ARCHITECTURE = "compute_75"
 
 
 def nvrtc() -> ctypes.CDLL:
-    """NVRTC 12.6 of the wheel. Raises CudaError where it is absent or of another version."""
+    """NVRTC 12.2 of the wheel. Raises CudaError where it is absent or of another version."""
     try:
         spec = importlib.util.find_spec("nvidia.cuda_nvrtc")
     except ImportError:
@@ -31,12 +32,13 @@ def nvrtc() -> ctypes.CDLL:
     folders = list(spec.submodule_search_locations or []) if spec is not None else []
     found = sorted(path for folder in folders for path in Path(folder).glob("lib/libnvrtc.so.*"))
     if not found:
-        raise CudaError("NVRTC is not installed; the kernel's PTX is made with that of CUDA 12.6", fix=INSTALL)
+        raise CudaError("NVRTC is not installed; the kernel's PTX is made with that of CUDA 12.2", fix=INSTALL)
     library = ctypes.CDLL(str(found[0]))
     major, minor = ctypes.c_int(), ctypes.c_int()
     _check(library, "nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
     if (major.value, minor.value) != VERSION:
-        raise CudaError(f"NVRTC {major.value}.{minor.value}; expected 12.6, whose PTX JetPack 6 can load", fix=INSTALL)
+        found = f"{major.value}.{minor.value}"
+        raise CudaError(f"NVRTC {found}; expected 12.2, whose PTX drivers from 535 on can load", fix=INSTALL)
     return library
 
 
