@@ -141,11 +141,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     start: Start | None = None
     paced: Paced | None = None
 
-    @property
-    def is_paced(self) -> bool:
-        """Whether the source had a clock of its own."""
-        return self.paced is not None
-
 
 class Decoding(msgspec.Struct, frozen=True, kw_only=True):
     """The file decoded with nothing else going on: time and processor time a frame in ms, median of rounds."""

@@ -30,7 +30,7 @@ class FakeDriver(FakeState):
             dynamic shared memory's size. It reaches memory through :meth:`memory`.
         devices: what ``devices`` tells; memory is limited by ``memory_bytes`` of the retained one.
         driver_version: what ``version`` tells; PTX newer than that is refused as a driver would.
-        graphs: false: capture is unsupported, as with PyCUDA.
+        graphs: false: capture is unsupported, which a provider may say.
         late: queued work never completes before a synchronisation; ``event_query`` alone does not let it run.
         fail: the n-th call (from 1) of a method fails, with a usual code or the given one:
             ``{"device_alloc": 3, "stream_synchronize": (1, 700)}``.

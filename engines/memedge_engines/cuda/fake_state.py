@@ -70,11 +70,6 @@ class FakeState(Driver):
             block, offset = self._space().device_block(address, size, "access")
             return block.data[offset : offset + size]
 
-    def memory_ranges(self) -> list[tuple[int, NDArray[np.uint8]]]:
-        """Everything that the device can address: (device address, bytes), for kernels that follow pointers."""
-        with self._lock:
-            return [(block.device_address, block.data) for block in self._space().live() if block.device_address]
-
     def enqueue(self, stream: int, work: Callable[[], None], name: str, addresses: Sequence[int] = ()) -> None:
         """Queue work in stream order as a library on top of the driver would; recorded during capture.
 

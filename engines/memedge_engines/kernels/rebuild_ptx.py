@@ -37,8 +37,8 @@ def nvrtc() -> ctypes.CDLL:
     major, minor = ctypes.c_int(), ctypes.c_int()
     _check(library, "nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
     if (major.value, minor.value) != VERSION:
-        found = f"{major.value}.{minor.value}"
-        raise CudaError(f"NVRTC {found}; expected 12.2, whose PTX drivers from 535 on can load", fix=INSTALL)
+        has = f"{major.value}.{minor.value}"
+        raise CudaError(f"NVRTC {has}; expected 12.2, whose PTX drivers from 535 on can load", fix=INSTALL)
     return library
 
 
