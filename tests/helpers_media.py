@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat, plane_shapes
 from memedge_engines.kernels.host import Absent, kernels
 from memedge_engines.manifest import Crop, Preprocess, Resize
+from memedge_engines.preprocess import reference
+from memedge_engines.preprocess.color import ROUNDING
 from memedge_engines.preprocess.fast import NumpyPreprocessor
 from memedge_engines.preprocess.native import NativePreprocessor
 
@@ -52,6 +54,25 @@ def preprocessors(contract: Preprocess) -> list[NumpyPreprocessor | NativePrepro
     found = kernels()
     native = [] if isinstance(found, Absent) else [NativePreprocessor(contract, name) for name in found.instructions]
     return [NumpyPreprocessor(contract), *native]
+
+
+def levels_apart(found: NDArray[np.uint8], frame: Frame, contract: Preprocess, expected: NDArray[np.float32]) -> float:
+    """How far a picture lies from the reference at most, in levels.
+
+    ``expected``: the reference. Compiled code cuts products off at 21 fraction bits, so that a sample that lies within
+    two millionths of half a level may be rounded to 8 bit the other way; where a picture is enlarged, that can be seen.
+    A distance above one is therefore counted from the references with all such samples rounded down and rounded up.
+    """
+    apart = float(np.abs(found - expected).max())
+    if apart <= 1.0001 or not frame.format.is_yuv:
+        return apart
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "ROUNDING", ROUNDING - 2e-6)
+        low = reference.reference_picture(frame, contract)
+        patch.setattr(reference, "ROUNDING", ROUNDING + 2e-6)
+        high = reference.reference_picture(frame, contract)
+    assert (high - low).max() <= 1.0001
+    return float(np.maximum(low - found, found - high).max())
 
 
 def noise_planes(

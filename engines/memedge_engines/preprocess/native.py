@@ -1,6 +1,8 @@
 """The compiled CPU fast path: a frame and a contract to a job of ``kernels/host.cpp``.
 
-Integer arithmetic (``kernels/pixels.h``), the same bytes as the CUDA kernel's; within one level of the reference.
+Integer arithmetic (``kernels/pixels.h``), the same bytes as the CUDA kernel's; within one level of the reference,
+whereby a YUV sample that lies within two millionths of half a level (one in a million) may be rounded to 8 bit the
+other way.
 """
 
 from __future__ import annotations

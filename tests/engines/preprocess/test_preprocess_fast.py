@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from helpers_media import block_planes, make_contract, noise_planes, pillow_picture, preprocessors
+from helpers_media import block_planes, levels_apart, make_contract, noise_planes, pillow_picture, preprocessors
 from memedge_engines.errors import FrameError, PreprocessError
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat, plane_shapes
 from memedge_engines.manifest import Preprocess
@@ -39,7 +39,7 @@ def check(frame: Frame, contract: Preprocess) -> None:
         assert found.shape == expected.shape
         assert found.flags.c_contiguous
         assert found.flags.owndata
-        assert np.abs(found - expected).max() <= LEVEL, maker.name
+        assert levels_apart(found, frame, contract, expected) <= LEVEL, maker.name
 
 
 @pytest.mark.parametrize("pixel_format", PixelFormat)

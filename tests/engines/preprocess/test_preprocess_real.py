@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers_media import clip_frames, make_contract, noise_planes, pillow_picture, preprocessors, video_frame
+from helpers_media import (
+    clip_frames,
+    levels_apart,
+    make_contract,
+    noise_planes,
+    pillow_picture,
+    preprocessors,
+    video_frame,
+)
 from memedge_engines.frame import ChromaSiting, ColorMatrix, ColorRange, Frame, PixelFormat
 from memedge_engines.preprocess import reference_picture, reference_rgb, to_rgb
 
@@ -46,7 +54,7 @@ def check_clip(clips: Path, name: str, picks: set[int]) -> None:
         for contract in (make_contract(256, 224), make_contract(112, None)):
             expected, from_pillow = reference_picture(frame, contract), pillow_picture(rgb, contract).astype(int)
             for maker in preprocessors(contract):
-                assert np.abs(maker.picture(frame) - expected).max() <= LEVEL, maker.name
+                assert levels_apart(maker.picture(frame), frame, contract, expected) <= LEVEL, maker.name
                 # The same from RGB, as a picture file or a caller's array would give it.
                 assert np.abs(maker.picture(Frame.from_rgb(rgb)) - from_pillow).max() <= 1, maker.name
         seen += 1
@@ -94,7 +102,7 @@ def check_photograph(path: Path) -> None:
     contract = make_contract(224, None)
     expected = reference_picture(frame, contract)
     for maker in preprocessors(contract):
-        assert np.abs(maker.picture(frame) - expected).max() <= LEVEL, (path.name, maker.name)
+        assert levels_apart(maker.picture(frame), frame, contract, expected) <= LEVEL, (path.name, maker.name)
 
 
 def to_i420(rgb: np.ndarray) -> list[np.ndarray]:
