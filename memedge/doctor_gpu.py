@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from memedge_engines import cache, hardware, onnx_providers
 from memedge_engines.backends.base import first_line
 
-from .errors import MemedgeError
+from .errors import CudaError, MemedgeError
 
 _JETSON = "sudo apt-get install nvidia-jetpack"
 # Elements of the pipelines that a Jetson and a desktop run; gstreamer_text.py writes them.
@@ -80,6 +80,11 @@ def _there(module: str) -> bool:
         return False
 
 
+def _beside(module: str, *distributions: str) -> str:
+    """Where a driver or device is missing: whether the library that needs it is there."""
+    return f"{_installed(*distributions) or module} is {'' if _there(module) else 'not '}installed"
+
+
 def _jetpack() -> tuple[bool, str, str | None]:
     release = hardware.jetpack()
     if not release:
@@ -141,12 +146,11 @@ def _pycuda() -> tuple[bool, str, str | None]:
 def _tensorrt() -> tuple[bool, str, str | None]:
     from memedge_engines.plans import library
 
-    package = _installed("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
     try:
         module = library.tensorrt()
-    except MemedgeError as error:
-        beside = f" ({package} is installed)" if package else ""
-        return False, f"{error.message}{beside}", error.fix
+    except CudaError as error:
+        beside = _beside("tensorrt", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+        return False, f"{error.message} ({beside})", error.fix
     return True, str(module.__version__), None
 
 
@@ -216,7 +220,10 @@ def _nvcodec() -> tuple[bool, str, str | None]:
     from .sources import nvcodec
 
     found = nvcodec.availability()
-    return found.usable, (found.version or "there") if found.usable else found.reason, found.fix
+    if found.usable:
+        return True, found.version or "there", found.fix
+    beside = "" if hardware.nvidia_driver() else f" ({_beside('PyNvVideoCodec', 'PyNvVideoCodec')})"
+    return False, found.reason + beside, found.fix
 
 
 _PROBES: tuple[tuple[str, Callable[[], tuple[bool, str, str | None]]], ...] = (

@@ -91,6 +91,12 @@ def test_what_a_jetson_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["cuda-python"].fix == "pip install 'cuda-python>=12.9.1,<13'"
     assert "Jetson" in (found["onnxruntime CUDA provider"].fix or "")
     assert "nvpmodel" in (found["power mode"].fix or "")
+    # Not only the first thing that is missing: who installs the driver should know of the rest.
+    assert found["TensorRT"].found.endswith("(tensorrt is not installed)")
+    assert found["PyNvVideoCodec"].found == "no NVIDIA driver is loaded (PyNvVideoCodec is not installed)"
+    monkeypatch.setattr(doctor_gpu, "_installed", lambda *names: f"{names[0]} 10.3.0")
+    monkeypatch.setattr(doctor_gpu, "_there", lambda module: True)
+    assert parts()["TensorRT"].found.endswith("(tensorrt 10.3.0 is installed)")
 
 
 def test_gstreamer_without_pygobject(monkeypatch: pytest.MonkeyPatch) -> None:
