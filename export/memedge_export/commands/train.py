@@ -11,6 +11,8 @@ import typer
 from memedge.console import status
 from memedge.errors import UsageError
 
+_TWO_STEPS = "memedge train --model MODEL --data tiny32:DIR, then --init trunk.safetensors"
+
 
 def command(
     model: Annotated[str, typer.Option("--model", help="Which model: see `memedge models`.")],
@@ -24,6 +26,10 @@ def command(
     init: Annotated[
         str | None,
         typer.Option("--init", help="Weights to start from: a file (such as a pretrained trunk) or `imagenet`."),
+    ] = None,
+    pretrain: Annotated[
+        str | None,
+        typer.Option("--pretrain", help="tiny32:DIR: pretrain first, in the same run (memedge-s)."),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -81,11 +87,31 @@ def command(
         raise UsageError(f"--data {PRETRAINING} pretrains and stands alone; found {', '.join(data)}")
     from ..train import start
     from ..train.devices import Devices
+    from ..train.start_scene import MODEL
 
     name = "-".join([spec.short for spec in specs] + ([f"fold{part[0]}of{part[1]}"] if part else []))
     folder = out or Path("runs") / model / f"{name}-seed{seed}"
     try:
-        if kinds == [PRETRAINING]:
+        if model == MODEL:
+            if (
+                recipe
+                or overrides
+                or targets
+                or part
+                or batch
+                or bf16
+                or devices > 1
+                or device == "gpu"
+                or len(data) > 1
+            ):
+                raise UsageError(
+                    f"{MODEL} has a recipe of its own, for one data set on the CPU: of the options only --init, "
+                    "--pretrain, --epochs, --seed, --out, --resume and --threads apply"
+                )
+            path = _own(data[0], folder, kinds == [PRETRAINING], init, pretrain, epochs, seed, resume, threads)
+        elif pretrain is not None:
+            raise UsageError(f"--pretrain goes with --model {MODEL}; others are pretrained first", fix=_TWO_STEPS)
+        elif kinds == [PRETRAINING]:
             if recipe or overrides or targets or part:
                 raise UsageError("--recipe, --set, --target and --fold belong to scored data, not to pretraining")
             path = start.pretraining(
@@ -125,6 +151,28 @@ def command(
     if kinds != [PRETRAINING]:
         status(f"next: memedge export --model {model} --weights {shlex.quote(str(path))} --int8 --calib {data[0]}")
     print(path)
+
+
+def _own(
+    data: str,
+    folder: Path,
+    alone: bool,
+    init: str | None,
+    pretrain: str | None,
+    epochs: int | None,
+    seed: int,
+    resume: bool,
+    threads: int,
+) -> Path:
+    """``memedge-s``: its pretraining alone, or all of its training."""
+    from ..train import start_scene
+
+    start_scene.set_threads(threads)
+    if alone:
+        if init or pretrain:
+            raise UsageError("--init and --pretrain go with scored data; pretraining starts from nothing")
+        return start_scene.pretraining(data, folder, epochs=epochs, seed=seed, resume=resume)
+    return start_scene.training(data, folder, init=init, pretrain=pretrain, epochs=epochs, seed=seed, resume=resume)
 
 
 def _fold(text: str | None) -> tuple[int, int] | None:

@@ -75,11 +75,14 @@ def pretrain_crops(
 ) -> Path:
     """Train ``trunk`` as a classifier; state after every epoch (resumable), then ``out/trunk.safetensors``.
 
-    Returns the path of the trunk's weights. ``held_out`` pictures, drawn with the seed, serve for the accuracy.
+    Returns the path of the trunk's weights. ``held_out`` pictures (a fifth at most), drawn with the seed, serve for
+    the accuracy.
     ``last``: stop after this epoch (of ``epochs``), to go on later.
     """
     pictures, labels = load_tiny32(data)
     order = np.random.default_rng(seed).permutation(len(labels))
+    held_out = min(held_out, len(labels) // 5)
+    batch = min(batch, len(labels) - held_out)
     held, kept = order[:held_out], order[held_out:]
     torch.manual_seed(seed)
     classifier = nn.Sequential(trunk, nn.Linear(features, int(labels.max()) + 1))

@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
+from helpers_training import write_set
+from memedge.errors import UsageError
 from memedge_export import models, weights
 from memedge_export.blocks.filter_bank import FilterBank
 from memedge_export.blocks.scene_trunk import SmallResNet
 from memedge_export.data.pictures import fitted, normalise
 from memedge_export.errors import TrainingError
 from memedge_export.models import IMAGENET_MEAN, IMAGENET_STD
+from memedge_export.train import start_scene
 from memedge_export.train.crop_pretrain import SIDES, crops, pretrain_crops, rate_at, side_at
 from memedge_export.train.kernel_teacher import KernelTeacher, Scaling
 from memedge_export.train.scene import SceneRecipe, out_of_fold, train_scene
@@ -161,7 +164,9 @@ def test_unfit_sets_and_models_are_refused() -> None:
         )
 
 
-def test_pretraining_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.fixture
+def tiny32(tmp_path: Path) -> Path:
+    """60 small pictures of three colours."""
     rng = np.random.default_rng(0)
     labels = np.arange(60).astype(np.uint8) % 3
     files, offsets = [], [0]
@@ -172,14 +177,17 @@ def test_pretraining_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None
         files.append(np.frombuffer(buffer.getvalue(), np.uint8))
         offsets.append(offsets[-1] + len(files[-1]))
     np.savez(tmp_path / "train.npz", jpeg=np.concatenate(files), offset=np.array(offsets), label=labels)
+    return tmp_path
 
+
+def test_pretraining_learns_and_resumes_to_the_same_bits(tmp_path: Path, tiny32: Path) -> None:
     def run(out: Path, epochs: Sequence[int]) -> tuple[dict[str, torch.Tensor], list[str]]:
         said: list[str] = []
         for count in epochs:
             torch.manual_seed(5)
             trunk = SmallResNet(8, (8, 16, 16))
             path = pretrain_crops(
-                trunk, 16, tmp_path, out, epochs=6, seed=1, report=said.append, batch=16, held_out=12, last=count
+                trunk, 16, tiny32, out, epochs=6, seed=1, report=said.append, batch=16, held_out=12, last=count
             )
         return weights.read_state(path)[0], said
 
@@ -189,3 +197,26 @@ def test_pretraining_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     assert "epoch 6/6" in said[-1]
     assert float(said[-1].rsplit(" ", 1)[1]) > 0.8
+
+
+@pytest.mark.slow
+def test_one_command_pretrains_cross_validates_and_trains(tmp_path: Path, tiny32: Path) -> None:
+    table = write_set(tmp_path / "set", 140)
+    found = start_scene.training(
+        f"folder:{table}", tmp_path / "run", init=None, pretrain=f"tiny32:{tiny32}", epochs=1, recipe=_QUICK
+    )
+    loaded = weights.load("memedge-s", str(found))
+    assert loaded.training.status == "trained"
+    assert "5-fold cross-validation" in loaded.training.notes
+    assert loaded.quantiles["short_term"].dataset == "list train and val, out of fold (105 pictures)"
+    assert loaded.domain is not None
+    with pytest.raises(TrainingError, match="a run lies"):
+        start_scene.training(f"folder:{table}", tmp_path / "run", init="x", pretrain=None)
+
+
+def test_a_start_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--pretrain tiny32:DIR"):
+        start_scene.training("folder:none.csv", tmp_path, init=None, pretrain=None)
+    torch.save({"stem.0.conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(TrainingError, match="does not hold the residual network"):
+        start_scene.load_trunk(weights.build(models.entry("memedge-s"), seed=0, width=0.25), tmp_path / "other.pt")
