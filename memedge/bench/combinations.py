@@ -130,7 +130,7 @@ def plan(
                 found.update(dict.fromkeys(candidates))
         made.combinations += [Combination(bundle, name, candidate, opened) for candidate in found]
     if not made.combinations:
-        raise EngineError(f"nothing can be measured: {_reasons(made.skipped)}", fix="memedge doctor")
+        raise _nothing(made.skipped)
     return made
 
 
@@ -206,8 +206,10 @@ def _of_engine(
     return list(chosen)
 
 
-def _reasons(skipped: Sequence[Skipped]) -> str:
-    return "; ".join(f"{s.engine}: {s.reason}" for s in skipped) or "no bundle was named"
+def _nothing(skipped: Sequence[Skipped]) -> EngineError:
+    reasons = "; ".join(f"{s.engine}: {s.reason}" for s in skipped) or "no bundle was named"
+    # A reason that names its own fix is mended by that.
+    return EngineError(f"nothing can be measured: {reasons}", fix=None if "(fix: " in reasons else "memedge doctor")
 
 
 def opened(combinations: Sequence[Combination], skipped: list[Skipped]) -> list[tuple[Combination, FixedScorer]]:
@@ -228,5 +230,5 @@ def opened(combinations: Sequence[Combination], skipped: list[Skipped]) -> list[
             scorer.close()
         raise
     if not ready:
-        raise EngineError(f"nothing can be measured: {_reasons(skipped)}", fix="memedge doctor")
+        raise _nothing(skipped)
     return ready

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from helpers_bundle import make_frame_bundle, make_window_bundle, picture
+from helpers_gpu import desktop, fake_gpu
 from memedge.bench import BenchReport, bench, from_json
 from memedge.bench.blocks import Measurer, Samples
-from memedge.bench.combinations import plan
+from memedge.bench.combinations import Combination, opened, plan
 from memedge.bench.feeds import Looped, Prepared, feed, prepare
 from memedge.errors import EngineError, SourceError, UsageError
 from memedge.scorer import FixedScorer
@@ -197,6 +198,16 @@ def test_unknown_engine_and_missing_lowering(bundle: Path, tmp_path: Path) -> No
         bench([bundle], engines="onnxruntim")
     with pytest.raises(EngineError, match="fp16"):
         bench([bundle], engines="onnxruntime", precisions="fp16")
+
+
+def test_a_plan_that_is_missing_names_one_fix(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from memedge_engines.bundle import Bundle
+
+    monkeypatch.setenv("MEMEDGE_CACHE", str(tmp_path / "cache"))
+    with fake_gpu(devices=[desktop()]), pytest.raises(EngineError, match="no plan of node 'model'") as caught:
+        opened([Combination(Bundle.open(bundle), "tiny", Candidate("tensorrt", "fp32"))], [])
+    assert str(caught.value).count("(fix: ") == 1
+    assert "memedge build" in str(caught.value)
 
 
 def test_standard_input_cannot_be_read_again(bundle: Path) -> None:
