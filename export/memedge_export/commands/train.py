@@ -1,4 +1,5 @@
-"""``memedge train``: train a model on pictures with scores, or pretrain a trunk on labelled ones."""
+"""``memedge train``: train a model on pictures with scores, pretrain a trunk on labelled ones, or train SoDeep's
+sorter."""
 
 from __future__ import annotations
 
@@ -11,18 +12,21 @@ import typer
 from memedge.console import status
 from memedge.errors import UsageError
 
+from ..train.processes import first_speaks
+
 _TWO_STEPS = "memedge train --model MODEL --data tiny32:DIR, then --init trunk.safetensors"
 
 
+@first_speaks()
 def command(
-    model: Annotated[str, typer.Option("--model", help="Which model: see `memedge models`.")],
+    model: Annotated[str | None, typer.Option("--model", help="Which model: see `memedge models`.")] = None,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--data",
             help="KIND:PATH of a data set (may be repeated; `memedge data` lists kinds), or tiny32:DIR to pretrain.",
         ),
-    ],
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option("--init", help="Weights to start from: a file (such as a pretrained trunk) or `imagenet`."),
@@ -72,12 +76,31 @@ def command(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out records whose picture or video is not there.")
     ] = False,
+    sorter: Annotated[
+        Path | None,
+        typer.Option(
+            "--sorter",
+            help="Instead of a model, train SoDeep's sorter for batches of --batch scores, into this .safetensors "
+            "file. It wants a GPU; --set phases.NAME.loss.sorter=FILE uses it.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Train a model by its recipe; resumable after a kill at any moment."""
     if threads < 0 or seed < 0:
         raise UsageError(f"--threads {threads} --seed {seed}; expected 0 or more")
     if device not in ("auto", "cpu", "gpu") or devices < 1:
         raise UsageError(f"--device {device} --devices {devices}; expected auto, cpu or gpu, and 1 or more")
+    if sorter is not None:
+        others = (model, data, init, pretrain, recipe, overrides, targets, epochs, out, bf16, fold)
+        if any(other is not None for other in others) or resume or allow_missing or devices > 1:
+            raise UsageError("--sorter trains no model: of the options only --batch, --seed, --threads, --device apply")
+        from ..train.start import sorting
+
+        print(sorting(sorter, batch=batch, seed=seed, threads=threads, device=device))
+        return
+    if model is None or not data:
+        raise UsageError("--model and --data are needed, for example --model resnet-s --data lnsim:DIR")
     from ..data.readers import PRETRAINING, parse
 
     specs = [parse(spec) for spec in data]
@@ -112,8 +135,10 @@ def command(
         elif pretrain is not None:
             raise UsageError(f"--pretrain goes with --model {MODEL}; others are pretrained first", fix=_TWO_STEPS)
         elif kinds == [PRETRAINING]:
-            if recipe or overrides or targets or part:
-                raise UsageError("--recipe, --set, --target and --fold belong to scored data, not to pretraining")
+            if recipe or overrides or targets or part or devices > 1:
+                raise UsageError(
+                    "--recipe, --set, --target, --fold and --devices belong to scored data, not to pretraining"
+                )
             path = start.pretraining(
                 model,
                 data[0],
@@ -149,7 +174,8 @@ def command(
         status(f"interrupted; what was saved last is kept in '{folder}': go on with --resume")
         raise
     if kinds != [PRETRAINING]:
-        status(f"next: memedge export --model {model} --weights {shlex.quote(str(path))} --int8 --calib {data[0]}")
+        words = shlex.join(["--weights", str(path), "--int8", "--calib", data[0]])
+        status(f"next: memedge export --model {model} {words}")
     print(path)
 
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memedge.console import progress, status
@@ -37,6 +39,7 @@ from .devices import Devices, open_fabric
 from .feed import SAMPLING, TrainingFeed, ValidationFeed, training_scores
 from .losses import Batch, Classes, ScoreStatistics
 from .optimise import blend, prepare, set_modes, set_rates
+from .processes import together
 from .recipe import Phase, Recipe
 from .state import BEST, STATE, Run
 
@@ -99,6 +102,12 @@ class _Session:
         """The weights that are validated and kept."""
         return self.network if self.average is None else self.average
 
+    def validated(self) -> tuple[NDArray[np.float64], Result]:
+        """Scores of the validation records, ``[N, T]``, and the figures of the first target, which decides: sets
+        without any validation score of it cannot get here."""
+        predicted = self.validation.predict(self.judged)
+        return predicted, evaluate(predicted[:, 0], self.validation.targets[:, 0])
+
     def save(self, optimiser: torch.optim.Optimizer) -> None:
         """Save where the run stands."""
         if not self.fabric.is_global_zero:
@@ -133,10 +142,13 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
     if not resume and ((job.out / STATE).exists() or (job.out / BEST).exists()):
         raise TrainingError(f"a run lies in '{job.out}' already", fix="--resume to go on with it, or another --out")
     fabric = open_fabric(job.devices, job.recipe.precision)
-    if not fabric.is_global_zero:
-        return _train(job, fabric, resume, None)
-    with state.locked(job.out):
-        return _train(job, fabric, resume, after_epoch)
+    if fabric.world_size > 1 and any(phase.optimiser == "lbfgs" for phase in job.recipe.phases):
+        raise TrainingError("L-BFGS takes the whole set in one process", fix="--devices 1")
+    with together(fabric):
+        if not fabric.is_global_zero:
+            return _train(job, fabric, resume, None)
+        with state.locked(job.out):
+            return _train(job, fabric, resume, after_epoch)
 
 
 def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], None] | None) -> Path:
@@ -174,6 +186,9 @@ def _open(job: Job, fabric: Any, resume: bool) -> tuple[_Session, dict[str, Any]
     material = training_scores(job.sets, targets, job.recipe.normalise)
     sampling = job.recipe.sampling or next((data.sampling for data in job.sets if data.sampling), SAMPLING)
     part = (fabric.global_rank, fabric.world_size)
+    least = min(job.recipe.batch, len(material.records))
+    if least < fabric.world_size:
+        raise TrainingError(f"a batch of {least} for {fabric.world_size} processes; expected one each, or more")
     feed = TrainingFeed(material, contract, job.recipe, job.seed, part=part, sampling=sampling, frames=job.out / FRAMES)
     validation = ValidationFeed(
         [r for data in job.sets for r in data.split("val")], contract, targets, sampling=sampling
@@ -234,7 +249,8 @@ def _epoch(session: _Session, wrapped: Any, driver: Any, loss: losses.Loss, phas
             pictures = fabric.to_device(sample.pictures.contiguous(memory_format=torch.channels_last))
             extra = {name: fabric.to_device(values) for name, values in sample.extra.items()}
             batch = Batch(fabric.to_device(sample.targets), extra, part=part, epoch=run.epoch)
-            value = _step(session, wrapped, driver, phase, _Compute(session, wrapped, loss, pictures, batch))
+            own = _step(session, wrapped, driver, phase, _Compute(session, wrapped, loss, pictures, batch))
+            value = float(fabric.all_reduce(torch.tensor(own), reduce_op="mean"))
             if not value < float("inf"):
                 raise TrainingError(f"loss {value} in epoch {run.total + 1}", fix="lower rates; the last state is kept")
             run.loss += value
@@ -290,12 +306,11 @@ def _step(session: _Session, wrapped: Any, driver: Any, phase: Phase, compute: C
 
 def _finish_epoch(session: _Session, driver: Any, phase: Phase, seconds: float) -> None:
     """Validate, write what is to be kept, and count the epoch."""
-    run, job = session.run, session.job
-    session.fabric.barrier()
-    predicted = session.validation.predict(session.judged)
-    # The first target decides; sets without any validation score of it cannot get here.
-    result = evaluate(predicted[:, 0], session.validation.targets[:, 0])
+    run, job, fabric = session.run, session.job, session.fabric
     loss = run.loss / max(run.step, 1)
+    # Batch-norm statistics differ between processes: the first one's weights are validated, and it decides for all.
+    predicted, result = session.validated() if fabric.is_global_zero else (None, None)
+    result = fabric.broadcast(result)
     run.epoch, run.total, run.step, run.loss = run.epoch + 1, run.total + 1, 0, 0.0
     spearman = result.spearman if result.spearman is not None else 0.0
     better = spearman > run.best
@@ -305,7 +320,7 @@ def _finish_epoch(session: _Session, driver: Any, phase: Phase, seconds: float) 
         {"epoch": run.total, "phase": phase.name, "loss": round(loss, 6), "val_spearman": round(spearman, 4),
          "val_mse": round(result.mse, 6), "best": int(better)}
     )  # fmt: skip
-    if session.fabric.is_global_zero:
+    if fabric.is_global_zero:
         if better:
             save(job.out / BEST, session.judged.state_dict(), _info(session, result, predicted))
         session.save(driver.optimizer)

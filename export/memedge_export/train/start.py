@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from ..data.files import Missing
 from ..data.folds import with_fold
 from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
-from .devices import Devices
+from .devices import Devices, torch_device
 from .loop import Job, train
 from .pretrain import TINY32_LICENCE, TINY32_TITLE
 from .recipes import recipe_for
@@ -60,7 +61,7 @@ def training(
     chosen = recipe_for(model, recipe=recipe, overrides=overrides, epochs=epochs, batch=batch)
     if bf16 is not None:
         chosen = msgspec.structs.replace(chosen, precision="bf16" if bf16 else "fp32")
-    _set_threads(threads)
+    _set_threads(threads)  # for reading; every process sets its own again
     sets = [open_data(spec, missing=missing) for spec in data]
     if fold is not None:
         sets = [with_fold(one, *fold) for one in sets]
@@ -80,7 +81,7 @@ def training(
         init=init,
         notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16, words)}`.",
         targets=tuple(targets),
-        devices=devices or Devices(),
+        devices=replace(devices or Devices(), threads=threads),
     )
     return train(job, resume=resume)
 
@@ -130,6 +131,26 @@ def pretraining(
         report=status,
         info=_pretraining_info(entry, [data], epochs, batch, seed, bf16),
     )
+
+
+def sorting(out: Path, *, batch: int | None = None, seed: int = 1, threads: int = 0, device: str = "auto") -> Path:
+    """Train SoDeep's sorter for ``batch`` scores (100, as published); returns ``out``.
+
+    Raises:
+        UsageError: a batch or a name that cannot be meant.
+        TrainingError: no such device. WeightsError: ``out`` cannot be written.
+    """
+    from .sorter import LENGTH, train_sorter
+
+    length = LENGTH if batch is None else batch
+    if length < 2:
+        raise UsageError(f"--batch {length}; expected 2 or more")
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise UsageError(f"--sorter '{out}'; expected a name that ends in .safetensors, in an existing folder")
+    _set_threads(threads)
+    error = train_sorter(out, length=length, seed=seed, device=torch_device(device))
+    status(f"mean error of a rank on held-out sequences: {error:.4f} of 0..1; use it with --batch {length}")
+    return out
 
 
 def _pretraining_info(
