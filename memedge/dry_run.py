@@ -33,8 +33,7 @@ def dry_run(request: RunRequest) -> Iterator[str]:
 def _source(uri: str, request: RunRequest) -> list[str]:
     source = open_source(uri, request.source_options)
     line = f"source {label(uri)}: {_kind(uri, source)}, read by {_decoder(source)}"
-    pipeline = _pipeline(source)
-    return [line] if pipeline is None else [line, *pipeline]
+    return [line, *_pipeline(source)]
 
 
 def _kind(uri: str, source: Source) -> str:
@@ -63,13 +62,19 @@ def _decoder(source: Source) -> str:
     return readers.get(_module(source), "PyAV (FFmpeg)") if own else f"{type(source).__module__} (another package)"
 
 
-def _pipeline(source: Source) -> list[str] | None:
+def _pipeline(source: Source) -> list[str]:
+    """What an optional library would be given, and why it cannot be used here."""
+    if _module(source) == "nvcodec":
+        from .sources import nvcodec
+
+        found = nvcodec.availability()
+        return [] if found.usable else [f"not usable here: {found.reason} (fix: {found.fix})"]
     if _module(source) != "gstreamer":
-        return None
+        return []
     from .sources import gstreamer, gstreamer_library
 
     if not isinstance(source, (gstreamer.GstSource, gstreamer.GstFileSource)):
-        return None
+        return []
     planned = source.planned()
     lines = [f"pipeline: {planned.shown}"]
     try:

@@ -199,18 +199,16 @@ def check(request: RunRequest, sources: Sequence[str]) -> None:
 
 
 def _check_nvcodec(request: RunRequest) -> None:
-    """Frames in device memory need an engine that reads it, and no sink that wants to look at them."""
+    """Frames stay in device memory, where engines read them, but no sink that wants to look at them."""
     if request.source_options.decoder != "nvcodec":
         return
-    if request.engine != "tensorrt":
-        raise UsageError(
-            f"--decoder nvcodec leaves frames in the GPU's memory, which --engine {request.engine} may not read",
-            fix="--engine tensorrt, or --decoder pyav",
-        )
     outputs = request.outputs
     looks = {"--video": outputs.video, "--moments": outputs.moments, "--show": outputs.show}
     for flag in (flag for flag, wanted in looks.items() if wanted):
-        raise UsageError(f"{flag} needs frames in the host's memory", fix="--decoder pyav")
+        raise UsageError(
+            f"{flag} needs frames in the host's memory; --decoder nvcodec leaves them in the GPU's",
+            fix="--decoder pyav",
+        )
 
 
 def _check_paths(outputs: Outputs, sources: Sequence[str]) -> None:

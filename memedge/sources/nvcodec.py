@@ -1,4 +1,4 @@
-"""Files decoded by NVDEC through PyNvVideoCodec, as NV12 frames in device memory. Optional; for GPU engines only.
+"""Files decoded by NVDEC through PyNvVideoCodec, as NV12 frames in device memory. Optional.
 
 A decoded surface belongs to the decoder and is overwritten by its next call, while the loop holds several frames at a
 time. So each surface is copied, on the decoder's own stream, into memory of this source before the next call: two

@@ -47,11 +47,19 @@ def test_what_was_meant(capfd: Capture, tiny: Path, name: str, hint: str) -> Non
     assert (done.code, f"did you mean {hint}" in done.error or hint in done.error) == (1, True)
 
 
-def test_nvcodec_needs_an_engine_that_reads_the_gpus_memory(capfd: Capture, tiny: Path, clip: Path) -> None:
-    for engine in ((), ("--engine", "onnxruntime")):
-        done = inside(capfd, "run", "--bundle", tiny, "--source", clip, "--decoder", "nvcodec", *engine)
+def test_nvcodecs_frames_are_not_looked_at(capfd: Capture, tiny: Path, clip: Path, tmp_path: Path) -> None:
+    for flag in ("--video", "--moments"):
+        words = ("--source", clip, "--decoder", "nvcodec", flag, tmp_path / "out.mp4")
+        done = inside(capfd, "run", "--bundle", tiny, *words)
         assert done.code == 2
-        assert "leaves frames in the GPU's memory" in done.error
+        assert f"{flag} needs frames in the host's memory" in done.error
+
+
+@pytest.mark.skipif(hardware.nvidia_driver(), reason="a driver is loaded")
+def test_nvcodec_without_a_driver(capfd: Capture, tiny: Path, clip: Path) -> None:
+    done = inside(capfd, "run", "--bundle", tiny, "--source", clip, "--decoder", "nvcodec", "-q")
+    assert done.code == 1
+    assert "--decoder nvcodec cannot be used: no NVIDIA driver is loaded (fix: " in done.error
 
 
 def test_dry_run_writes_and_opens_nothing(
@@ -94,7 +102,9 @@ def test_dry_run_tells_of_the_source_before_it_fails_for_the_engine(capfd: Captu
     words = ("--source", clip, "--decoder", "nvcodec", "--engine", "tensorrt", "--dry-run")
     done = inside(capfd, "run", "--bundle", tiny, *words)
     assert done.code == 1
-    assert done.out == f"source {clip}: file, read by PyNvVideoCodec (NVDEC), frames in device memory\n"
+    source, why = done.out.splitlines()
+    assert source == f"source {clip}: file, read by PyNvVideoCodec (NVDEC), frames in device memory"
+    assert why.startswith("not usable here: no NVIDIA driver is loaded (fix: ")
     assert "tensorrt: no NVIDIA driver is loaded" in done.error
 
 
