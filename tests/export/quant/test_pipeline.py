@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +21,34 @@ from memedge.pictures import generate
 from memedge.verify import verify
 from memedge_engines.bundle import Bundle
 from memedge_engines.manifest import Training
-from memedge_export import export_bundle, models, weights
+from memedge_export import export_bundle, models, untrained, weights
 from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.errors import DataError, ExportError
+from memedge_export.quant import pipeline
 from memedge_export.quant.gate import GateError
 from memedge_export.quant.pipeline import QuantOptions
 
+PRESET = models.frame_preset(56, 48)
 INFO = CheckpointInfo(
-    model="resnet-s", preprocess=models.frame_preset(56, 48), training=Training(status="untrained", notes="a test")
+    model="resnet-s", preprocess=PRESET, width=0.5, training=Training(status="untrained", notes="a test")
 )
+
+
+def save_narrow(path: Path, seed: int) -> Path:
+    """A narrow resnet-s as memedge makes untrained networks: its scores spread, so that the gate has work."""
+    network = weights.build(models.entry("resnet-s"), seed=seed, width=0.5)
+    untrained.initialise(network, PRESET)
+    save(path, network.state_dict(), INFO)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_picture_once() -> Iterator[None]:
+    """The gate renders 200 pictures of its own: always the same ones."""
+    rendered = functools.cache(lambda *arguments: list(generate(*arguments)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "generate", rendered)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,11 +69,7 @@ def _each_graph_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow resnet-s as memedge makes untrained networks: its scores spread, so that the gate has work."""
-    loaded = weights.load("resnet-s", None, seed=3, runs=tmp_path_factory.mktemp("none"))
-    path = tmp_path_factory.mktemp("run") / "best.safetensors"
-    save(path, loaded.model.state_dict(), INFO)
-    return path
+    return save_narrow(tmp_path_factory.mktemp("run") / "best.safetensors", seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +167,7 @@ def test_ranges_are_used_again_and_refused_for_another_graph(
     for lowering in ("cpu", "trt-int8"):
         entries = [b.manifest.nodes[0].files[lowering] for b in (bundle, again)]  # type: ignore[index]
         assert entries[0].sha256 == entries[1].sha256
-    other = weights.load("resnet-s", None, seed=4, runs=tmp_path)
-    save(
-        tmp_path / "o.safetensors",
-        other.model.state_dict(),
-        INFO,
-    )
+    save_narrow(tmp_path / "o.safetensors", seed=4)
     with pytest.raises(ExportError, match="other weights or another export"):
         export_bundle.export(
             "resnet-s", str(tmp_path / "o.safetensors"), tmp_path / "refused", precisions=["int8"],
