@@ -9,7 +9,7 @@ import typer
 
 from memedge.errors import UsageError
 
-_SPLITS = ("train", "val", "test", "all")
+_SPLITS = ("train", "val", "test", "all", "unscored")
 _SAMPLINGS = ("S7", "S28", "S4", "K3", "F1", "all")
 
 
@@ -21,7 +21,9 @@ def command(
     data: Annotated[
         list[str], typer.Option("--data", help="KIND:PATH of a data set; may be repeated.", metavar="KIND:PATH")
     ],
-    split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", help="train, val, test, all, or unscored: only to be predicted.")
+    ] = "test",
     target: Annotated[
         str, typer.Option("--target", help="short_term, long_term ..., or all that models and sets share.")
     ] = "all",

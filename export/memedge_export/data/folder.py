@@ -41,6 +41,7 @@ def read(root: Path, option: str = "", splits: tuple[str, ...] = SPLITS) -> Data
         unit=found.unit,
         targets=found.targets,
         sampling="S7" if found.unit == "video" else "",
+        unscored=found.unscored,
     )
 
 
@@ -70,7 +71,7 @@ def records_of(table: Table, root: Path) -> DataSet:
     has_split = "split" in table.columns
     parts = {} if has_split else hashed_split(names)
     found: dict[str, Record] = {}
-    unscored = 0
+    unscored: dict[str, Record] = {}
     for index, row in enumerate(table.rows):
         name, place = row["file"], table.place(index)
         file = below(root, name, place)
@@ -78,10 +79,10 @@ def records_of(table: Table, root: Path) -> DataSet:
         split = row["split"] if has_split else parts[name]
         if split not in SPLITS:
             raise DataError(f"{place}: split '{split}'; expected {', '.join(SPLITS)}")
-        if name in found:
+        if name in found or name in unscored:
             raise DataError(f"{place}: {name} for the second time; expected each file once")
         if score is None:
-            unscored += 1
+            unscored[name] = Record(name, file, math.nan, split)
             continue
         values = {t: s for t in targets if (s := score_of(row[t], path, index + 2)) is not None}
         alpha, count = _number(row, "alpha", place), _number(row, "responses", place)
@@ -95,18 +96,24 @@ def records_of(table: Table, root: Path) -> DataSet:
             {} if alpha is None else {"alpha": alpha},
             {key: (row[key],) for key in ("caption", "action") if row.get(key)},
         )
-    if not found:
+    if not found and not unscored:
         raise DataError(f"'{path}' holds no scored pictures or videos")
-    tell_left_out(path, unscored)
-    records = tuple(found.values())
-    videos = [record for record in records if not is_picture(record.path)]
-    pictures = len(records) - len(videos)
+    tell_left_out(path, len(unscored))
+    listed = [*found.values(), *unscored.values()]
+    videos = [record for record in listed if not is_picture(record.path)]
+    pictures = len(listed) - len(videos)
     if videos and pictures:
         raise DataError(
             f"'{path}' names {pictures} pictures and {len(videos)} videos, first {videos[0].id}; expected one kind",
             fix="two CSV files, each with its own --data",
         )
-    return DataSet(path.stem, records, unit="video" if videos else "picture", targets=(FIRST, *targets))
+    return DataSet(
+        path.stem,
+        tuple(found.values()),
+        unit="video" if videos else "picture",
+        targets=(FIRST, *targets),
+        unscored=tuple(unscored.values()),
+    )
 
 
 def _targets(table: Table) -> list[str]:

@@ -8,6 +8,7 @@ are matched by one normalised stem, so both layouts of ``videos/`` are read.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -65,24 +66,26 @@ def read(root: Path, option: str = "", splits: tuple[str, ...] = SPLITS) -> Data
         raise DataError(f"memento10k: there is no folder '{videos}'; expected the clips action_name.mp4 in it")
     index = _index(videos)
     records: list[Record] = []
+    unscored: list[Record] = []
     seen: dict[str, str] = {}
     for split in (name for name in SPLITS if name in splits):
         path = _file(root, split)
         if path is None:
             continue
-        unscored = 0
+        before = len(unscored)
         for number, entry in enumerate(_entries(path), start=1):
             key = stem(entry.filename)
             if key in seen:
                 raise DataError(f"'{path}' record {number}: {entry.filename} is in {seen[key]}, too; expected it once")
             seen[key] = path.name
+            record = _record(entry, key, index.get(key, videos / f"{key}.mp4"), split)
             if entry.mem_score is None:
-                unscored += 1
+                unscored.append(record)
                 continue
             if not 0 <= entry.mem_score <= 1:
                 raise DataError(f"'{path}' record {number}: mem_score {entry.mem_score:g}; expected 0..1")
-            records.append(_record(entry, key, index.get(key, videos / f"{key}.mp4"), split))
-        tell_left_out(path, unscored, "records without a score")
+            records.append(record)
+        tell_left_out(path, len(unscored) - before, "records without a score")
     if not records:
         raise DataError(f"memento10k: no record below '{root}' has a mem_score; expected some")
     return DataSet(
@@ -93,11 +96,12 @@ def read(root: Path, option: str = "", splits: tuple[str, ...] = SPLITS) -> Data
         unit="video",
         sampling="S7",
         kind="hit rate corrected to a delay of about 80 videos; alpha: decay a video between",
+        unscored=tuple(unscored),
     )
 
 
 def _record(entry: _Entry, key: str, path: Path, split: str) -> Record:
-    score = float(entry.mem_score or 0.0)
+    score = math.nan if entry.mem_score is None else float(entry.mem_score)
     labels = {
         "caption": tuple(entry.captions),
         "action": tuple(label.replace("+", " ") for label in entry.action_labels),
@@ -105,7 +109,8 @@ def _record(entry: _Entry, key: str, path: Path, split: str) -> Record:
     }
     extra = {} if entry.alpha is None else {"alpha": entry.alpha}
     kept = {name: words for name, words in labels.items() if words}
-    return Record(key, path, score, split, {"short_term": score}, extra=extra, labels=kept)
+    targets = {} if entry.mem_score is None else {"short_term": score}
+    return Record(key, path, score, split, targets, extra=extra, labels=kept)
 
 
 def _file(root: Path, split: str) -> Path | None:

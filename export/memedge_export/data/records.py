@@ -24,7 +24,7 @@ class Record:
     Attributes:
         id: its name in the data set, always text.
         path: of the picture or the video.
-        score: of the data set's first target, 0..1.
+        score: of the data set's first target, 0..1; nan where nobody scored it.
         split: train, val or test.
         targets: every target's score by its name (``short_term``, ``long_term``), 0..1; empty: the first one only.
         responses: target to the number of responses behind its score, where the set tells.
@@ -58,6 +58,7 @@ class DataSet:
         targets: names of its targets, the first one being ``Record.score``.
         sampling: the preset by which the field samples frames of its videos (``S7``); empty for pictures.
         kind: what the scores are, for people (``hit rate corrected for the delay``).
+        unscored: records that the set lists without any score, such as a task's test set: for predictions only.
         halves: scores by two halves of the people who scored it, float64 ``[2, R, records]`` over R random halvings,
             for the human consistency; none where the set ships none.
     """
@@ -70,6 +71,7 @@ class DataSet:
     targets: tuple[str, ...] = ("short_term",)
     sampling: str = ""
     kind: str = ""
+    unscored: tuple[Record, ...] = ()
     halves: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     def split(self, name: str) -> list[Record]:
@@ -83,7 +85,12 @@ class DataSet:
         found = [record for record in self.records if record.split == name]
         if not found:
             there = sorted({record.split for record in self.records})
-            raise DataError(f"data set '{self.name}' has no split '{name}'; it has {', '.join(there) or 'no pictures'}")
+            predict = any(record.split == name for record in self.unscored)
+            raise DataError(
+                f"data set '{self.name}' has no split '{name}'{' with scores' if predict else ''}; it has "
+                f"{', '.join(there) or 'no pictures'}",
+                fix="memedge eval --split unscored predicts what has no score" if predict else None,
+            )
         return found
 
 

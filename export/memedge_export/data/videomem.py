@@ -6,11 +6,13 @@
 
 The tables start with a byte order mark and end their lines with CR LF. The test set's scores were not part of the
 release: where they are there, development is divided 6,500 to 1,500 and the test set is the test; where they are not,
-development is divided by a hash of the name. Short and long scores correlate at 0.30 only: two targets.
+development is divided by a hash of the name and the test set can be predicted only. Short and long scores correlate at
+0.30 only: two targets.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -65,15 +67,19 @@ def read(root: Path, option: str = "", splits: tuple[str, ...] = SPLITS) -> Data
     """
     subset, own = _options(option)
     dev = part_folder(root, "dev-set")
-    records = _part(dev, "dev-set", root)
+    records, unscored = _part(dev, "dev-set", root)
+    if not records:
+        raise DataError(f"'{_first(dev, _TABLES, 'dev-set')}' holds no scored videos")
     test_folder = part_folder(root, "test-set")
     released = _first(test_folder, _TABLES, "test-set") is not None
-    test = _part(test_folder, "test-set", root) if released else []
+    test, to_predict = _part(test_folder, "test-set", root) if released else ([], _listed(test_folder))
     doubled = {record.id for record in records} & {record.id for record in test}
     if doubled:
         raise DataError(f"videomem: {sorted(doubled)[0]} is in the development and in the test table; expected it once")
     split = _split(records, test, None if own is None else root / own)
     divided = tuple(replace(r, split=split[r.id]) for r in (*records, *test) if r.id in split)
+    scored = {record.id for record in (*records, *test)}
+    without = {record.id: record for record in (*unscored, *to_predict) if record.id not in scored}
     targets = tuple(name for name in TARGETS if any(name in record.targets for record in divided))
     data = DataSet(
         "videomem",
@@ -84,6 +90,7 @@ def read(root: Path, option: str = "", splits: tuple[str, ...] = SPLITS) -> Data
         targets=targets,
         sampling="S7",
         kind="short term: hit rate corrected for the delay; long term: hit rate after 24 to 72 hours",
+        unscored=tuple(without.values()),
     )
     return most_annotated(data) if subset else data
 
@@ -137,8 +144,15 @@ def _own_split(known: set[str], path: Path) -> dict[str, str]:
     return found
 
 
-def _part(base: Path, part: str, root: Path) -> list[Record]:
-    """Scored records of one part; their split is set later."""
+def _listed(base: Path) -> list[Record]:
+    """The videos of a test set that came without a table; empty where there are none."""
+    sources = _first(base, _SOURCES, "test-set")
+    named = {video_name(path.name): path for path in sorted(sources.glob("*.webm"))} if sources else {}
+    return [Record(name, path, math.nan, "test") for name, path in named.items() if name is not None]
+
+
+def _part(base: Path, part: str, root: Path) -> tuple[list[Record], list[Record]]:
+    """Records of one part with a short-term score, their split is set later, and those without any score."""
     path = _first(base, _TABLES, part)
     if path is None:
         first = _TABLES[0].format(part)
@@ -151,24 +165,25 @@ def _part(base: Path, part: str, root: Path) -> list[Record]:
     table = read_table(path, ("video", f"{TARGETS['short_term']}_memorability"))
     captions = _captions(base, part)
     found: dict[str, Record] = {}
-    unscored = 0
+    unscored: dict[str, Record] = {}
+    left_out = 0
     for index, row in enumerate(table.rows):
         name = _checked(row["video"], table, index)
-        if name in found:
+        if name in found or name in unscored:
             raise DataError(f"{table.place(index)}: {name} for the second time; expected each video once")
         scores = {t: score_of(row.get(f"{w}_memorability", ""), path, index + 2) for t, w in TARGETS.items()}
         targets = {target: score for target, score in scores.items() if score is not None}
         if "short_term" not in targets:
-            unscored += 1
+            left_out += 1
+            if not targets:
+                unscored[name] = Record(name, sources / name, math.nan, "test" if part == "test-set" else "train")
             continue
         labels = {"caption": (captions[name],)} if name in captions else {}
         found[name] = Record(
             name, sources / name, targets["short_term"], "", targets, _responses(row, table, index), labels=labels
         )
-    if not found:
-        raise DataError(f"'{path}' holds no scored videos")
-    tell_left_out(path, unscored)
-    return list(found.values())
+    tell_left_out(path, left_out)
+    return list(found.values()), list(unscored.values())
 
 
 def _responses(row: dict[str, str], table: Table, index: int) -> dict[str, int]:

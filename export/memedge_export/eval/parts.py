@@ -14,6 +14,8 @@ from ..data.records import SPLITS, DataSet, Record
 from ..errors import DataError
 
 ALL = "all"
+UNSCORED = "unscored"
+"""The split of records that nobody scored: they can only be predicted."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ def open_parts(
 
     Args:
         specs: ``KIND:PATH[#OPTION]`` each.
-        split: train, val, test or all.
+        split: train, val, test, all or unscored.
         target: one target, or ``all`` that a set has.
         unscored: keep records without a human score, to predict them.
         may_miss: records whose file is not there are left to whoever reads them.
@@ -91,8 +93,8 @@ def open_parts(
 
 
 def _open(spec: str, split: str, target: str, unscored: bool, sampling: str) -> Part:
-    data = open_data(spec, splits=SPLITS if split == ALL else (split,), missing="keep")
-    if not data.records:  # whatever else the set has is said
+    data = open_data(spec, splits=SPLITS if split in (ALL, UNSCORED) else (split,), missing="keep")
+    if not data.records and split != UNSCORED:  # whatever else the set has is said
         open_data(spec, missing="keep").split(split)
     if target != ALL and target not in data.targets:
         raise DataError(
@@ -100,6 +102,8 @@ def _open(spec: str, split: str, target: str, unscored: bool, sampling: str) -> 
             fix=f"--target {data.targets[0]}",
         )
     targets = data.targets if target == ALL else (target,)
+    if split == UNSCORED:
+        return _unscored(data, targets, sampling)
     chosen = [
         number
         for number, record in enumerate(data.records)
@@ -111,7 +115,6 @@ def _open(spec: str, split: str, target: str, unscored: bool, sampling: str) -> 
     scored = {name: values for name, values in human.items() if unscored or np.isfinite(values).any()}
     if not records or not scored:
         raise DataError(f"no {data.unit} of '{data.name}' {split} has a score of {' or '.join(targets)}; expected some")
-    video = data.unit == "video"
     return Part(
         data=data,
         name=data.name,
@@ -119,8 +122,27 @@ def _open(spec: str, split: str, target: str, unscored: bool, sampling: str) -> 
         records=records,
         positions=chosen,
         human=scored,
-        sampling=(sampling or data.sampling or "S7") if video else "",
+        sampling=_of_videos(data, sampling),
     )
+
+
+def _unscored(data: DataSet, targets: Sequence[str], sampling: str) -> Part:
+    if not data.unscored:
+        raise DataError(f"'{data.name}' lists no {data.unit} without a score", fix="--split test")
+    nobody = np.full(len(data.unscored), np.nan)
+    return Part(
+        data=data,
+        name=data.name,
+        split=UNSCORED,
+        records=list(data.unscored),
+        positions=[],
+        human=dict.fromkeys(targets, nobody),
+        sampling=_of_videos(data, sampling),
+    )
+
+
+def _of_videos(data: DataSet, sampling: str) -> str:
+    return (sampling or data.sampling or "S7") if data.unit == "video" else ""
 
 
 def _value(record: Record, target: str) -> float:

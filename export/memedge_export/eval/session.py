@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memedge.console import status
+from memedge.errors import UsageError
 
 from . import matrix, text
 from .contenders import BEST, Contender, open_contenders
 from .evaluate import check, measure, record_result
 from .outputs import Outputs, write
-from .parts import ALL, Part, open_parts
+from .parts import ALL, UNSCORED, Part, open_parts
 from .report import Report, to_json
 from .scoring import score
 
@@ -44,6 +45,14 @@ def evaluation(request: Request) -> tuple[Report, list[Part]]:
             before anything is scored.
     """
     request.outputs.check()
+    outputs = request.outputs
+    if request.split == UNSCORED and (
+        not outputs.unscored or outputs.scatter or outputs.page or outputs.matrix or request.matrix or request.record
+    ):
+        raise UsageError(
+            "--split unscored has no human scores to measure by: it goes with --predictions or --run-file, and with "
+            "nothing that shows figures"
+        )
     parts = open_parts(
         request.data,
         request.split,
