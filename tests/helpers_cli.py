@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +76,12 @@ def start(
 
     paths = [str(ROOT), str(ROOT / "engines"), str(ROOT / "export")]
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
-    with warnings.catch_warnings():
-        # Python 3.12 and newer warn of preexec_fn beside threads, of which pytest-xdist's processes always have one.
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        return _Ended(
-            [sys.executable, "-W", "error", *program, *map(str, words)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})},
-            preexec_fn=prepare,
-            **options,
-        )
+    return _Ended(
+        [sys.executable, "-W", "error", *program, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})},
+        preexec_fn=prepare,
+        **options,
+    )
 
 
 def command(*words: str | Path, timeout: float = 120, **more: Any) -> Done:
