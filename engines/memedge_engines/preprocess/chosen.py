@@ -16,7 +16,6 @@ from ..errors import PreprocessError
 from ..frame import Frame
 from ..manifest import Crop, Preprocess, Resize
 from .fast import NumpyPreprocessor
-from .geometry import Geometry, geometry
 
 VARIABLE = "MEMEDGE_PREPROCESS"
 
@@ -81,10 +80,6 @@ class Preprocessor:
         self.contract = contract
         self._maker = _maker(contract)
         self.name = self._maker.name
-
-    def geometry(self, frame: Frame) -> Geometry:
-        """Sizes and offsets for this frame; PreprocessError where the contract cannot be carried out."""
-        return geometry(self.contract, *frame.display_size)
 
     def picture(self, frame: Frame) -> NDArray[np.uint8]:
         """The resized, cropped, upright picture: uint8 ``[h, w, C]``, C-contiguous, owning its memory.
