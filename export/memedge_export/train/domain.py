@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memedge.console import progress
 from memedge.domain import distance
 from memedge_engines.manifest import Preprocess
 
@@ -18,7 +19,7 @@ from ..data.pictures import normalise
 from ..data.records import Record
 from ..models.frame import FrameModel
 from ..weights import read_state
-from .feed import ValidationFeed
+from .feed import TrainingFeed, ValidationFeed
 
 MOST_PICTURES = 4000
 # Of held-out pictures of the same kind, one in a hundred may be flagged.
@@ -28,43 +29,60 @@ _LEAST_STD = 0.1
 
 
 def embeddings(
-    network: FrameModel, records: Sequence[Record], contract: Preprocess, batch: int = 64
+    network: FrameModel, batches: Iterable[NDArray[np.uint8]], contract: Preprocess, count: int
 ) -> NDArray[np.float64]:
-    """Embeddings of the records' pictures, float64 ``[N, F]``; leaves the network in evaluation mode."""
+    """Embeddings of prepared pictures, uint8 ``[n, h, w, C]`` each, as float64 ``[N, F]``; leaves the network in
+    evaluation mode. ``count``: about how many there are, for the progress."""
     network.eval()
     device = next(network.parameters()).device
-    feed = ValidationFeed(records, contract, limit_bytes=0)
     found = []
-    with torch.inference_mode():
-        for pictures in feed.batches(batch):
+    with torch.inference_mode(), progress("out-of-domain statistics", count) as bar:
+        for pictures in batches:
             features = network.trunk(normalise(pictures, contract).to(device))
             found.append(features.double().cpu().numpy())
+            bar.advance(len(pictures))
     return np.concatenate(found)
 
 
-def statistics(
-    network: FrameModel, train: Sequence[Record], held_out: Sequence[Record], contract: Preprocess, seed: int
-) -> DomainStatistics:
-    """Statistics over at most 4,000 training pictures; the threshold is the 99 % quantile of held-out distances."""
-    if len(train) > MOST_PICTURES:
-        chosen = np.random.default_rng(seed).choice(len(train), MOST_PICTURES, replace=False)
-        train = [train[int(i)] for i in np.sort(chosen)]
-    seen = embeddings(network, train, contract)
+def statistics(seen: NDArray[np.float64], held_out: NDArray[np.float64]) -> DomainStatistics:
+    """Statistics of training pictures' embeddings ``[N, F]``; the threshold is the 99 % quantile of held-out
+    distances."""
     mean, std = seen.mean(0), seen.std(0)
     std = np.maximum(std, _LEAST_STD * float(np.median(std)) or 1.0)
     # As the manifest stores them.
     mean, std = np.round(mean, 6), np.maximum(np.round(std, 6), 1e-6)
-    away = np.array([distance(row, mean, std) for row in embeddings(network, held_out[:MOST_PICTURES], contract)])
+    away = np.array([distance(row, mean, std) for row in held_out])
     threshold = round(float(np.quantile(away, QUANTILE)), 4)
     flagged = float((away > threshold).mean())
     return DomainStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()), threshold=threshold, flagged=flagged)
 
 
-def record(path: Path, network: FrameModel, train: Sequence[Record], held_out: Sequence[Record], seed: int) -> None:
-    """Write the statistics of a checkpoint's own weights into it; ``network`` takes those weights."""
+def record(
+    path: Path,
+    network: FrameModel,
+    train: Sequence[Record],
+    held_out: Sequence[Record],
+    seed: int,
+    *,
+    feed: TrainingFeed | None = None,
+    validation: ValidationFeed | None = None,
+) -> None:
+    """Write the statistics of a checkpoint's own weights into it; ``network`` takes those weights.
+
+    At most 4,000 training records count. ``feed``, ``validation``: what keeps their pictures already; without them they
+    are read again.
+    """
     state, info = read_state(path)
     if info is None or not network.embedding:
         return
     network.load_state_dict(state)
-    found = statistics(network, train, held_out, info.preprocess, seed)
+    contract = info.preprocess
+    if len(train) > MOST_PICTURES:
+        chosen = np.random.default_rng(seed).choice(len(train), MOST_PICTURES, replace=False)
+        train = [train[int(i)] for i in np.sort(chosen)]
+    if validation is None:
+        validation = ValidationFeed(held_out[:MOST_PICTURES], contract, limit_bytes=0)
+    shown = ValidationFeed(train, contract, limit_bytes=0).batches() if feed is None else feed.plain(train)
+    seen = embeddings(network, shown, contract, len(train))
+    found = statistics(seen, embeddings(network, validation.batches(), contract, len(held_out)))
     save(path, state, msgspec.structs.replace(info, domain=found))

@@ -226,6 +226,22 @@ class TrainingFeed:
                 done, future = waiting.popleft()
                 yield done, future.result()
 
+    def plain(self, records: Sequence[Record], batch: int = 64) -> Iterator[NDArray[np.uint8]]:
+        """One picture of each record without augmentation, prepared by the contract, in order: uint8 ``[n, h, w, C]``.
+
+        A video's frame is one that training keeps, so that none is decoded again; which one follows from the seed.
+        """
+        rng = np.random.default_rng(self.seed)
+
+        def prepared(one: tuple[Record, np.random.Generator]) -> NDArray[np.uint8]:
+            path = one[0].path
+            return fitted(read_picture(path) if is_picture(path) else self._videos.one(path, one[1]), self.contract)
+
+        with ThreadPoolExecutor(self._ahead, "memedge-plain") as pool:
+            for begin in range(0, len(records), batch):
+                part = [(record, np.random.default_rng(rng.integers(1 << 63))) for record in records[begin:][:batch]]
+                yield np.stack(list(pool.map(prepared, part)))
+
     def _sample(self, chosen: NDArray[np.intp], seed: Sequence[int]) -> Sample:
         rng = np.random.default_rng(seed)
         how = self.recipe.augmentation

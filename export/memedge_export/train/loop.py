@@ -171,8 +171,15 @@ def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], Non
                 after_epoch(run)
         run.phase, run.epoch, run.since_best = run.phase + 1, 0, 0
     if fabric.is_global_zero:
+        feed, validation = session.feed, session.validation
         domain.record(
-            job.out / BEST, session.network, session.feed.material.records, session.validation.records, job.seed
+            job.out / BEST,
+            session.network,
+            feed.material.records,
+            validation.records,
+            job.seed,
+            feed=feed,
+            validation=validation,
         )
         session.draw()
         status(f"best validation Spearman {run.best:.3f}; weights in '{job.out / BEST}', curves in '{job.out}'")
