@@ -77,6 +77,31 @@ def gray_clips(folder: Path, levels: Sequence[float], seconds: float = 3.2, rate
     return made
 
 
+GRAY_LEVELS = tuple(0.15 + 0.7 * n / 15 for n in range(16))
+
+
+def gray_videomem(root: Path) -> Path:
+    """16 clips of 3.2 s with a division of their own, ``#split=split.csv``: brighter ones are more memorable in the
+    short term and less in the long term."""
+    paths = gray_clips(root / "dev-set" / "sources", GRAY_LEVELS)
+    rows = [f"{p.name},{v:.3f},36,{1 - v:.3f},12" for p, v in zip(paths, GRAY_LEVELS, strict=True)]
+    videomem_table(root / "dev-set" / "ground-truth" / "ground-truth_dev-set.csv", sorted(rows))
+    split = ["video,split", *(f"{p.stem},{('train', 'train', 'val', 'test')[n % 4]}" for n, p in enumerate(paths))]
+    (root / "split.csv").write_text("\n".join(split))
+    return root
+
+
+def gray_memento(root: Path) -> Path:
+    """Memento10k with 16 clips of 3.2 s; all three files have scores."""
+    clips = gray_clips(root / "clips", GRAY_LEVELS)
+    records = [memento_record("bowling", path.stem, 0.4 + n / 30) for n, path in enumerate(clips)]
+    parts = {"train": records[::2], "val": records[1::4], "test": records[3::4]}
+    tree = memento_tree(root / "set", parts)
+    for path in clips:
+        path.rename(tree / "videos" / f"bowling_{path.stem}.mp4")  # what is in it counts, not its suffix
+    return tree
+
+
 def memento_record(action: str, name: str, score: float | None = 0.8, **more: Any) -> dict[str, Any]:
     """One record of Memento10k's files."""
     record = {

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pytest
 from PIL import Image
+
+from memedge_export import models
+from memedge_export.train import recipes
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch, side: int = 16, batch: int = 4) -> None:
+    """``resnet-s`` at a quarter of its width and ``side`` pixels; its recipe with one epoch a phase."""
+    entry = models.entry("resnet-s")
+    small = models.ModelEntry(entry.id, lambda width: entry.build(0.25 * width), models.squash_preset(side, side))
+    monkeypatch.setitem(models._entries, "resnet-s", small)
+    ours = recipes.named()["resnet-s"]
+    phases = tuple(msgspec.structs.replace(phase, epochs=1) for phase in ours.phases)
+    monkeypatch.setitem(recipes.named(), "resnet-s", msgspec.structs.replace(ours, phases=phases, batch=batch))
 
 
 def write_set(folder: Path, count: int = 40, seed: int = 0, size: tuple[int, int] = (40, 32)) -> Path:

@@ -52,9 +52,9 @@ def measure(contenders: Sequence[Contender], parts: Sequence[Part]) -> Report:
     for part in parts:
         for target, human in part.human.items():
             known = part.scored(target)
-            if not known.any():
-                continue
             found = {label: values[known] for label, values in part.models(target).items()}
+            if not known.any() or not found:
+                continue
             results += [
                 _measured(part, target, contender, evaluate(found[contender.model.label], human[known]))
                 for contender in contenders

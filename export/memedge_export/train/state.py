@@ -92,25 +92,31 @@ def draw_curves(out: Path, run: Run, title: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
-    figure, upper = pyplot.subplots(figsize=(7, 4), dpi=120)
+    figure, upper = pyplot.subplots(figsize=(7, 4.4), dpi=120)
     epochs = [int(row["epoch"]) for row in run.history]
     upper.plot(epochs, [float(row["loss"]) for row in run.history], color="tab:gray", label="training loss")
     upper.set_xlabel("epoch")
+    upper.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.set_ylabel("training loss")
     lower = upper.twinx()
     spearman = [float(row["val_spearman"]) for row in run.history]
     lower.plot(epochs, spearman, color="tab:blue", marker="o", markersize=3, label="validation Spearman")
     lower.set_ylabel("validation Spearman")
     best = max(range(len(spearman)), key=lambda i: spearman[i])
-    lower.annotate(f"{spearman[best]:.3f}", (epochs[best], spearman[best]), textcoords="offset points", xytext=(4, 4))
-    for before, row in zip(run.history, run.history[1:], strict=False):
-        if before["phase"] != row["phase"]:
-            upper.axvline(float(row["epoch"]) - 0.5, color="tab:gray", linestyle=":", linewidth=1)
-    upper.set_title(title)
-    lines = [*upper.get_lines()[:1], *lower.get_lines()[:1]]
-    upper.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
-    figure.tight_layout()
+    label = f"best: {spearman[best]:.3f}, epoch {epochs[best]}"
+    lower.plot(epochs[best], spearman[best], "o", color="tab:blue", markersize=8, fillstyle="none", label=label)
+    names = [str(row["phase"]) for row in run.history]
+    for place, name in enumerate(names):
+        if not place or names[place - 1] != name:
+            upper.axvline(epochs[place] - 0.5, color="tab:gray", linestyle=":", linewidth=1)
+            upper.text(epochs[place] - 0.45, 1.01, name, fontsize=8, transform=upper.get_xaxis_transform())
+    upper.set_title(title, pad=18)
+    lines = [*upper.get_lines()[:1], *lower.get_lines()]
+    labels = [str(line.get_label()) for line in lines]
+    figure.legend(lines, labels, loc="lower center", ncols=3, fontsize=8, frameon=False)
+    figure.subplots_adjust(left=0.12, right=0.88, top=0.86, bottom=0.2)
     data = io.BytesIO()
     figure.savefig(data, format="png")
     pyplot.close(figure)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,55 +12,33 @@ from typer.testing import CliRunner
 
 import memedge
 from helpers_bundle import evaluate, make_frame_bundle
-from helpers_sets import (
-    gray_clips,
-    lamem_tree,
-    lnsim_tree,
-    memento_record,
-    memento_tree,
-    sun_tree,
-    videomem_table,
-)
-from helpers_training import write_set
+from helpers_sets import gray_videomem
+from helpers_training import shrink, write_set
 from memedge.errors import SourceError, UsageError
 from memedge_export import models, weights
 from memedge_export.commands import train as train_command
-from memedge_export.data import Record, open_data, with_fold
+from memedge_export.data import Record, open_data
 from memedge_export.data.frames import frames_of
 from memedge_export.data.pictures import reduced, to_tensor
 from memedge_export.data.records import split_hash
-from memedge_export.data.sun import unpack
 from memedge_export.export_bundle import export
-from memedge_export.train import recipes, start
+from memedge_export.train import start
 from memedge_export.train.feed import TrainingFeed, ValidationFeed, training_scores
 from memedge_export.train.loop import Job
 from memedge_export.train.recipe import Augmentation, Phase, Recipe
 
 SIDE = 16
-LEVELS = [0.15 + 0.7 * n / 15 for n in range(16)]
 
 
 @pytest.fixture(scope="module")
 def videomem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 VP8 clips of 3.2 s, brighter ones more memorable in the short term and less in the long term."""
-    root = tmp_path_factory.mktemp("videomem")
-    paths = gray_clips(root / "dev-set" / "sources", LEVELS)
-    rows = [f"{p.name},{v:.3f},36,{1 - v:.3f},12" for p, v in zip(paths, LEVELS, strict=True)]
-    videomem_table(root / "dev-set" / "ground-truth" / "ground-truth_dev-set.csv", sorted(rows))
-    split = ["video,split", *(f"{p.stem},{('train', 'train', 'val', 'test')[n % 4]}" for n, p in enumerate(paths))]
-    (root / "split.csv").write_text("\n".join(split))
-    return root
+    return gray_videomem(tmp_path_factory.mktemp("videomem"))
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resnet-s of a quarter of its width and 16 pixels."""
-    entry = models.entry("resnet-s")
-    changed = models.ModelEntry(entry.id, lambda width: entry.build(0.25 * width), models.squash_preset(SIDE, SIDE))
-    monkeypatch.setitem(models._entries, "resnet-s", changed)
-    ours = recipes.named()["resnet-s"]
-    phases = tuple(msgspec.structs.replace(phase, epochs=1) for phase in ours.phases)
-    monkeypatch.setitem(recipes.named(), "resnet-s", msgspec.structs.replace(ours, phases=phases, batch=4))
+    shrink(monkeypatch, SIDE)
 
 
 def still(batch: int = 8) -> Recipe:
@@ -213,47 +189,3 @@ def test_train_validate_export_and_run_agree(videomem: Path, tmp_path: Path, sma
             assert readings.summary is not None
             live = [readings.summary.video_score[target] for target in loaded.model.targets]
             assert live == pytest.approx(scores.tolist(), abs=1e-3)
-
-
-def _memento(root: Path) -> str:
-    clips = gray_clips(root / "clips", LEVELS[::2], seconds=1.2)
-    records = [memento_record("bowling", path.stem, 0.5 + n / 20) for n, path in enumerate(clips)]
-    tree = memento_tree(root / "set", {"train": records[:5], "val": records[5:]})
-    for path in clips:
-        path.rename(tree / "videos" / f"bowling_{path.stem}.mp4")  # what is in it counts, not its suffix
-    return f"memento10k:{tree}"
-
-
-def _lnsim(root: Path) -> str:
-    lnsim_tree(root)
-    return f"lnsim:{root}"
-
-
-def _sun(root: Path) -> str:
-    sun_tree(root, 60)
-    unpack(root)
-    return f"sun:{root}#3"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "tree",
-    [
-        lambda root: f"lamem:{lamem_tree(root, 16, 8, 4, (1, 2))}#2",
-        _memento,
-        _lnsim,
-        _sun,
-        lambda root: f"folder:{write_set(root, 40)}",
-    ],
-    ids=["lamem", "memento10k", "lnsim", "sun", "folder"],
-)
-@pytest.mark.parametrize("fold", [None, (1, 2)], ids=["split", "fold"])
-def test_every_format_trains(
-    tree: Callable[[Path], str], fold: tuple[int, int] | None, tmp_path: Path, small: None
-) -> None:
-    spec = tree(tmp_path / "set")
-    best = start.training("resnet-s", [spec], tmp_path / "run", seed=1, threads=1, bf16=False, fold=fold)
-    _, info = weights.read_state(best)
-    assert info is not None
-    data = open_data(spec)
-    assert info.split_sha256 == split_hash([data if fold is None else with_fold(data, *fold)])
