@@ -75,7 +75,7 @@ def command(
         bool, typer.Option("--record", help="Write the result into the checkpoint, so that bundles and cards state it.")
     ] = False,
 ) -> None:
-    """Spearman correlation, Pearson and mean squared error with 95 % intervals, on data sets; models compared."""
+    """Spearman, Pearson and mean squared error with 95 % intervals, on data sets."""
     if split not in _SPLITS:
         raise UsageError(f"--split {split}; expected {', '.join(_SPLITS)}")
     if sampling is not None and sampling not in _SAMPLINGS:
