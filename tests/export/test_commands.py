@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from memedge_export import models
 from memedge_export.commands import eval as eval_command
 from memedge_export.commands import export as export_command
 from memedge_export.commands import train as train_command
-from memedge_export.train import recipes
+from memedge_export.errors import TrainingError
+from memedge_export.train import recipes, sorter
 
 
 @pytest.fixture
@@ -88,6 +90,13 @@ def test_train_evaluate_export_evaluate(run: Callable[..., Result], tmp_path: Pa
         (["train", "--model", "resnet-s", "--data", "lnsim:x", "--threads", "-1"], "--threads -1"),
         (["train", "--model", "resnet-s", "--data", "lnsim:x", "--data", "tiny32:y"], "stands alone"),
         (["train", "--model", "resnet-s", "--data", "tiny32:y", "--init", "x"], "exclude each other"),
+        (["train", "--model", "resnet-s", "--data", "tiny32:y", "--devices", "2"], "not to pretraining"),
+        (["train", "--model", "resnet-s"], "--model and --data are needed"),
+        (["train", "--sorter", "s.safetensors", "--model", "resnet-s"], "--sorter trains no model"),
+        (["train", "--sorter", "s.safetensors", "--resume"], "--sorter trains no model"),
+        (["train", "--sorter", "s.pt"], "ends in .safetensors"),
+        (["train", "--sorter", "none/s.safetensors"], "in an existing folder"),
+        (["train", "--sorter", "s.safetensors", "--batch", "1"], "--batch 1; expected 2 or more"),
         (["eval", "x", "--data", "lnsim:x", "--split", "dev"], "--split dev"),
         (["eval", str(DEFAULT_BUNDLE), "--data", "lnsim:x", "--record"], "a bundle cannot be changed"),
         (["eval", "x", "--data", "lnsim:x", "--data", "lnsim:y", "--record"], "--record takes one checkpoint"),
@@ -98,6 +107,23 @@ def test_bad_usage(run: Callable[..., Result], arguments: list[str], message: st
     result = run(*arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+def test_a_sorter_is_trained_and_used(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch,
+                                      tmp_path: Path) -> None:  # fmt: skip
+    """A small one for a few steps; the recipe's batch must be the length that it was trained for."""
+    monkeypatch.setattr(sorter, "train_sorter", functools.partial(sorter.train_sorter, hidden=8, steps=3))
+    trained = run("train", "--sorter", "s.safetensors", "--batch", "8", "--device", "cpu", "--seed", "2")
+    assert trained.exit_code == 0, trained.output
+    assert trained.stdout == "s.safetensors\n"
+    assert "use it with --batch 8" in trained.stderr
+    words = ["train", "--model", "resnet-s", "--data", f"folder:{write_set(tmp_path / 'set', 24)}", "--epochs", "1"]
+    words += ["--set", "phases.all.loss.kind=sodeep", "--set", "phases.all.loss.sorter=s.safetensors"]
+    used = run(*words)
+    assert used.exit_code == 0, used.output
+    other = run(*words, "--batch", "4", "--out", "other")
+    assert isinstance(other.exception, TrainingError)
+    assert "takes 8 scores, the batch has 4" in str(other.exception)
 
 
 def test_help_imports_no_torch() -> None:

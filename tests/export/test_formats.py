@@ -43,9 +43,18 @@ def folder(root: Path) -> str:
 
 
 def whole_way(
-    capfd: Capture, tmp_path: Path, model: str, tree: Callable[[Path], str], fold: str | None, *how: str
+    capfd: Capture,
+    tmp_path: Path,
+    model: str,
+    tree: Callable[[Path], str],
+    *how: str,
+    fold: str | None = None,
+    int8: bool = True,
 ) -> None:
-    """One model on one format, in this process, from the checked set to readings; every command must succeed."""
+    """One model on one format, in this process, from the checked set to readings; every command must succeed.
+
+    ``int8``: the export is the one that train names; else the same without its int8 part, which takes most of the time.
+    """
 
     def done(*words: str | Path) -> tuple[str, str]:
         found = inside(capfd, *words)
@@ -81,7 +90,8 @@ def whole_way(
     few = ["--calib-frames", "32", "--gate-frames", "8", "--allow-small-gate", "--calib-method", "minmax", "--allow"]
     export = shlex.split(told.removeprefix("next: memedge "))
     bundle = tmp_path / "bundle"
-    done(*export, "--out", bundle, *few)
+    assert export[-3:] == ["--int8", "--calib", data]
+    done(*(export + few if int8 else export[:-3]), "--out", bundle)
     done("verify", bundle)
     of_bundle = json.loads(done("eval", bundle, "--data", data, "--json", "--precision", "fp32")[0])["results"][0]
     assert of_bundle["figures"]["mse"] == pytest.approx(of_network["figures"]["mse"], abs=1e-4)
@@ -97,7 +107,7 @@ def whole_way(
 def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     """One format on a small network."""
     shrink(monkeypatch)
-    whole_way(capfd, tmp_path, "resnet-s", folder, None)
+    whole_way(capfd, tmp_path, "resnet-s", folder, int8=False)
 
 
 @pytest.mark.slow
@@ -107,4 +117,5 @@ def test_the_whole_way_of_every_format(
     model: str, fold: str | None, tree: Callable[[Path], str], tmp_path: Path, capfd: Capture
 ) -> None:
     """The networks at their full size, resnet18 on a fold."""
-    whole_way(capfd, tmp_path, model, tree, fold, "--epochs", "1", "--set", "phases.head.epochs=1", "--batch", "8")
+    how = ["--epochs", "1", "--set", "phases.head.epochs=1", "--batch", "8"]
+    whole_way(capfd, tmp_path, model, tree, *how, fold=fold)
