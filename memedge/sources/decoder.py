@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _OUTPUT_CORRUPT = 1 << 3  # AV_CODEC_FLAG_OUTPUT_CORRUPT
 _LOW_DELAY = 1 << 19  # AV_CODEC_FLAG_LOW_DELAY
 _DEFAULT_INTERVAL_S = 1 / 25
+# What a decoder keeps after it was closed, in pictures (reference frames and threads), and how much of that may wait.
+_POOLED_PICTURES = 16
+_COLLECT_BYTES = 32 << 20
 
 
 class Decoder:
@@ -63,6 +67,7 @@ class Decoder:
             raise SourceError(f"{label}: no video in it, only {kinds}; expected a video stream")
         self._stream: VideoStream | None = stream
         context = stream.codec_context
+        self._picture_bytes = context.width * context.height * 3 // 2
         if context.width * context.height > pixel_limit:
             raise SourceError(
                 f"{label}: pictures of {context.width}x{context.height} pixels; the limit is {pixel_limit} pixels"
@@ -162,9 +167,27 @@ class Decoder:
         if container is not None:
             container.close()
             del container
-            # PyAV's container and its streams hold each other, and with them the decoder's pool of pictures: tens of
-            # megabytes for each file of a long list, of which the collector's own schedule knows nothing.
-            gc.collect()
+            _closed(self._picture_bytes)
+
+
+class _Uncollected:
+    """Bytes of closed decoders' pictures that nobody has collected yet."""
+
+    lock = threading.Lock()
+    total = 0
+
+
+def _closed(picture_bytes: int) -> None:
+    """PyAV's container and its streams hold each other, and with them the decoder's pool of pictures: tens of megabytes
+    for a large file, of which the collector's own schedule knows nothing. Collecting takes a tenth of a second where
+    torch is loaded, so small files wait until they are many."""
+    with _Uncollected.lock:
+        _Uncollected.total += picture_bytes * _POOLED_PICTURES
+        due = _Uncollected.total >= _COLLECT_BYTES
+        if due:
+            _Uncollected.total = 0
+    if due:
+        gc.collect()
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

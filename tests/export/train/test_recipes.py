@@ -19,7 +19,7 @@ def test_every_card_has_its_recipe_and_no_other():
     assert len(listed) == len(set(listed))
     ids = {card.id for card in cards()}
     assert set(listed) <= ids
-    without = ids - set(listed)
+    without = ids - set(listed) - {"memedge-s"}  # its own pipeline: train/scene.py
     assert not without, sorted(without)
     assert all(default_of(model) in named() for model in models.names())
 

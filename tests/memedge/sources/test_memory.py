@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers_video import numbered, write_video
-from memedge.sources import SourceOptions, open_source
+from memedge.sources import SourceOptions, decoder, open_source
 
 
 @pytest.fixture
@@ -41,15 +41,23 @@ def test_frames_that_were_let_go_are_gone(tmp_path: Path, rotation: int) -> None
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_long_list_of_files_leaves_no_decoders_behind(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", numbered(30))
+def test_a_long_list_of_files_leaves_few_decoders_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = numbered(30)
+    height, width = pictures[0].shape[:2]
+    path = write_video(tmp_path / "a.mp4", pictures)
+    # Three closed files' pictures may wait for the collector.
+    monkeypatch.setattr(decoder, "_COLLECT_BYTES", 3 * 16 * (width * height * 3 // 2))
     gc.collect()
-    before = alive("InputContainer"), alive("VideoCodecContext")
-    for _ in range(5):
+    before = alive("VideoFrame")
+    most = 0
+    for _ in range(9):
         for frame in open_source(str(path), SourceOptions(from_s=0.5)).frames():
             frame.release()
         del frame
-    assert (alive("InputContainer"), alive("VideoCodecContext")) == before
+        most = max(most, alive("VideoFrame") - before)
+    assert 0 < most <= 3
+    gc.collect()
+    assert alive("VideoFrame") == before
 
 
 def test_closing_while_another_thread_decodes_never_crashes(tmp_path: Path) -> None:
