@@ -29,12 +29,12 @@ def memento10k(root: Path) -> str:
 
 
 def lnsim(root: Path) -> str:
-    lnsim_tree(root, 80)
+    lnsim_tree(root, 120)
     return f"lnsim:{root}"
 
 
 def sun(root: Path) -> str:
-    sun_tree(root, 120)
+    sun_tree(root, 240)
     return f"sun:{root}#3"
 
 

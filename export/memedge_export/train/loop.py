@@ -38,7 +38,7 @@ from . import domain, losses, state
 from .devices import Devices, open_fabric
 from .feed import SAMPLING, TrainingFeed, ValidationFeed, training_scores
 from .losses import Batch, Classes, ScoreStatistics
-from .optimise import blend, prepare, set_modes, set_rates
+from .optimise import blend, check_rates, prepare, set_modes, set_rates
 from .processes import together
 from .recipe import Phase, Recipe
 from .state import BEST, STATE, Run
@@ -202,6 +202,8 @@ def _open(job: Job, fabric: Any, resume: bool) -> tuple[_Session, dict[str, Any]
     )
     statistics = material.statistics()
     network, start = _start(job, entry, targets, statistics)
+    for phase in job.recipe.phases:
+        check_rates(network, phase)
     network = network.to(fabric.device)
     average = copy.deepcopy(network) if job.recipe.average else None
     what = [job.model, job.width, job.seed, list(targets), fabric.world_size, split_hash(job.sets)]
@@ -226,6 +228,8 @@ def _start(
     cuts = {losses.class_cuts(kind, statistics) for kind in kinds}
     if len(cuts) > 1 or (cuts and not all(isinstance(phase.loss, Classes) for phase in job.recipe.phases)):
         raise TrainingError("a recipe trains classes in all of its phases, with the same cuts, or in none")
+    if cuts and len(targets) > 1:
+        raise TrainingError(f"classes are of one target; found {', '.join(targets)}", fix="a model for each --target")
     network = weights.build(entry, seed=job.seed, width=job.width, targets=targets, cuts=next(iter(cuts), ()))
     has_head, info = False, None
     if job.init is not None:

@@ -12,7 +12,7 @@ N. Duong, M. Gwenaelle, C.-H. Demarty, Deep Learning for Predicting Image Memora
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -262,10 +262,22 @@ def _classes(spec: Classes, statistics: ScoreStatistics) -> Loss:
     return loss
 
 
+def _needed(outputs: Mapping[str, Tensor], loss: str, *names: str) -> Iterator[Tensor]:
+    """Outputs that not every network gives. Raises TrainingError: this one does not."""
+    for name in names:
+        if name not in outputs:
+            raise TrainingError(
+                f"loss '{loss}' needs the output {name}; this model gives {', '.join(outputs)}",
+                fix="another --recipe, or --set phases.NAME.loss.kind=mse for each phase",
+            )
+        yield outputs[name]
+
+
 def _amnet(spec: AmNet) -> Loss:
     def loss(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        found = F.mse_loss(outputs["step_scores"].mean(1), (batch.targets[:, 0] - spec.center) * spec.gain)
-        visits = (0.2 - outputs["attn"]).sum(1)
+        steps, attention = _needed(outputs, "amnet", "step_scores", "attn")
+        found = F.mse_loss(steps.mean(1), (batch.targets[:, 0] - spec.center) * spec.gain)
+        visits = (0.2 - attention).sum(1)
         return found + spec.gamma * (visits**2).sum(1).mean()
 
     return loss
@@ -273,7 +285,7 @@ def _amnet(spec: AmNet) -> Loss:
 
 def _decay(spec: Decay) -> Loss:
     def loss(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        score, slope = outputs["score"][:, 0], outputs["alpha"][:, 0]
+        score, slope = (output[:, 0] for output in _needed(outputs, "decay", "score", "alpha"))
         if "alpha" not in batch.extra:
             raise TrainingError(
                 "loss 'decay' needs slopes of decay (alpha); the data set has none", fix="memento10k:DIR"

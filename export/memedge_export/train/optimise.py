@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import torch
@@ -11,11 +12,30 @@ from ..errors import TrainingError
 from .recipe import Phase
 
 
+def check_rates(network: nn.Module, phase: Phase) -> None:
+    """Raise TrainingError for a rate that no parameter takes, since a wrong name would leave a part frozen unseen, and
+    for several rates of L-BFGS, which takes one."""
+    if phase.optimiser == "lbfgs" and len(set(phase.rates.values())) > 1:
+        raise TrainingError(f"phase '{phase.name}': L-BFGS takes one rate; found {phase.rates}")
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in phase.rates:
+        if not any(_fits(name, prefix) for name in names):
+            there = dict.fromkeys(part for name in names for part in (name.partition(".")[0], name.rpartition(".")[0]))
+            near = difflib.get_close_matches(prefix, there, 1)
+            parts = ", ".join(name for name, _ in network.named_children())
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {parts}"
+            raise TrainingError(f"phase '{phase.name}': no parameter is named like '{prefix}'; {hint}")
+
+
+def _fits(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
 def prepare(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     """Freeze what the phase does not train and make its optimiser. Raises TrainingError when nothing is left."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        fitting = [prefix for prefix in phase.rates if name == prefix or name.startswith(prefix + ".")]
+        fitting = [prefix for prefix in phase.rates if _fits(name, prefix)]
         parameter.requires_grad_(bool(fitting))
         parameter.grad = None
         if fitting:
@@ -26,9 +46,7 @@ def prepare(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     if phase.optimiser == "sgd":
         return torch.optim.SGD(listed, momentum=phase.momentum, weight_decay=phase.weight_decay)
     if phase.optimiser == "lbfgs":
-        if len(groups) > 1:
-            raise TrainingError(f"phase '{phase.name}': L-BFGS takes one rate; found {sorted(groups)}")
-        ((rate, parameters),) = groups.items()
+        rate, parameters = max(groups), [parameter for group in groups.values() for parameter in group]
         return torch.optim.LBFGS(parameters, lr=rate, max_iter=1, line_search_fn="strong_wolfe")
     made = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
     return made(listed, weight_decay=phase.weight_decay)

@@ -128,6 +128,11 @@ def check(recipe: Recipe, where: str) -> Recipe:
         raise UsageError(f"{where}: average {recipe.average:g}; expected 0..1, 1 not included")
     if recipe.sampling and recipe.sampling not in PRESETS:
         raise UsageError(f"{where}: sampling '{recipe.sampling}'; expected one of {', '.join(PRESETS)}")
+    how = recipe.augmentation
+    if not 0 < how.area[0] <= how.area[1] <= 1 or how.aspect < 1:
+        raise UsageError(f"{where}: augmentation {how}; expected 0 < area <= 1, rising, and aspect >= 1")
+    if any(not 0 <= change <= 1 for change in (how.brightness, how.contrast, how.saturation)):
+        raise UsageError(f"{where}: augmentation {how}; expected brightness, contrast and saturation of 0..1")
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) < len(names):
         raise UsageError(f"{where}: two phases have the same name; found {', '.join(names)}")

@@ -58,6 +58,8 @@ def training(
         DataError, WeightsError, TrainingError: see the modules.
     """
     models.entry(model)
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"--target {' --target '.join(targets)}; expected each target once")
     chosen = recipe_for(model, recipe=recipe, overrides=overrides, epochs=epochs, batch=batch)
     if bf16 is not None:
         chosen = msgspec.structs.replace(chosen, precision="bf16" if bf16 else "fp32")

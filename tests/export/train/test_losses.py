@@ -173,6 +173,12 @@ def test_decay_line():
     assert float(loss(off, batch([[0.8]], extra=extra))) == pytest.approx(0.1 + 100 * 0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize(("spec", "name"), [(losses.AmNet(), "step_scores"), (losses.Decay(), "alpha")])
+def test_a_model_without_the_outputs_of_a_loss(spec, name):
+    with pytest.raises(TrainingError, match=f"needs the output {name}; this model gives score .*--recipe"):
+        losses.build(spec, LAMEM)(outputs([[0.5]]), batch([[0.5]], extra={"alpha": torch.zeros(1)}))
+
+
 def test_sorter_size_and_draws():
     with torch.device("meta"):
         published = sorter.LstmSorter()
