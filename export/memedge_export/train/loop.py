@@ -141,9 +141,9 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
     """
     if not resume and ((job.out / STATE).exists() or (job.out / BEST).exists()):
         raise TrainingError(f"a run lies in '{job.out}' already", fix="--resume to go on with it, or another --out")
-    fabric = open_fabric(job.devices, job.recipe.precision)
-    if fabric.world_size > 1 and any(phase.optimiser == "lbfgs" for phase in job.recipe.phases):
+    if job.devices.count > 1 and any(phase.optimiser == "lbfgs" for phase in job.recipe.phases):
         raise TrainingError("L-BFGS takes the whole set in one process", fix="--devices 1")
+    fabric = open_fabric(job.devices, job.recipe.precision)
     with together(fabric):
         if not fabric.is_global_zero:
             return _train(job, fabric, resume, None)

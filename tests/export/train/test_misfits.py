@@ -12,6 +12,7 @@ from memedge.errors import UsageError
 from memedge_export.data import open_data
 from memedge_export.errors import TrainingError
 from memedge_export.train import start
+from memedge_export.train.devices import Devices
 from memedge_export.train.loop import Job, train
 from memedge_export.train.recipes import recipe_for
 from memedge_export.train.state import Run
@@ -33,6 +34,15 @@ def test_recipes_that_do_not_fit(tmp_path: Path, change: str, message: str) -> N
     with pytest.raises(TrainingError, match=message):
         train(job, after_epoch=epochs.append)
     assert not epochs
+
+
+def test_several_processes_need_something_each(tmp_path: Path) -> None:
+    data = open_data(f"folder:{write_set(tmp_path, 8)}")
+    job = Job(
+        "resnet-s", [data], recipe_for("resnet-s", recipe="videomem-mlp"), tmp_path / "run", devices=Devices("cpu", 2)
+    )
+    with pytest.raises(TrainingError, match="L-BFGS takes the whole set in one process"):
+        train(job)
 
 
 def test_classes_are_of_one_target(tmp_path: Path) -> None:
