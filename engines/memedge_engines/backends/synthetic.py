@@ -7,7 +7,7 @@ one input as float64, flattened in C order to n elements (integer inputs multipl
     0.5 + 0.1 * mean over the inputs of mean_i(x_i * (1 + 0.5 * cos(2 pi (j + 1) frac(0.618034 i))))
 
 rounded to float32. Each sample is computed by itself: batching changes no bit. Outputs of the roles score, decay and
-contribution have one element, all others ``dims`` (8).
+contribution have one element, all others ``dims`` (8), and the embedding of a manifest's domain block its length.
 
 Switches in ``EngineOptions.extra``: ``delay_s`` (every run takes that much longer), ``fail_on`` (the n-th run of the
 engine fails, counted from 1), ``fail_open`` (opening fails with this text), ``dims``.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import EngineError
-from ..manifest import LOWERINGS, Node, NodeInput
+from ..manifest import LOWERINGS, Node, NodeInput, NodeOutput
 from .base import Availability, Backend, Dim, Engine, EngineOptions, TensorSpec, contract_shape
 
 _SINGLE = ("score", "decay", "contribution")
@@ -57,11 +57,14 @@ class SyntheticEngine(Engine):
                 self._scales[item.name] = storage.scale
             shape = self._input_shape(bundle, item)
             inputs.append(TensorSpec(item.name, dtype, shape or (), any_rank=shape is None))
-        outputs = [TensorSpec(o.name, np.dtype("float32"), (None, self._size(o.role))) for o in node.outputs]
+        domain = bundle.manifest.domain
+        self._known = {} if domain is None else {domain.source: len(domain.mean)}
+        outputs = [TensorSpec(o.name, np.dtype("float32"), (None, self._size(node, o))) for o in node.outputs]
         super().__init__("synthetic", lowering, inputs, outputs)
 
-    def _size(self, role: str) -> int:
-        return 1 if role in _SINGLE else self._dims
+    def _size(self, node: Node, output: NodeOutput) -> int:
+        length = self._known.get(f"{node.name}.{output.name}", self._dims)
+        return 1 if output.role in _SINGLE else length
 
     def _input_shape(self, bundle: Bundle, item: NodeInput) -> tuple[Dim, ...] | None:
         window: tuple[Dim, ...] = (item.last,) if item.last > 1 else ()
@@ -72,8 +75,8 @@ class SyntheticEngine(Engine):
         producer = bundle.manifest.node(item.source.partition(".")[0])
         if producer.kind != "graph":
             return None
-        role = next(o.role for o in producer.outputs if o.name == item.source.partition(".")[2])
-        return (None, *window, self._size(role))
+        output = next(o for o in producer.outputs if o.name == item.source.partition(".")[2])
+        return (None, *window, self._size(producer, output))
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self.calls += 1
