@@ -48,6 +48,8 @@ class SyntheticEngine(Engine):
         self._scales: dict[str, float] = {}
         self._weights: dict[tuple[int, int], NDArray[np.float64]] = {}
         self.calls = 0
+        domain = bundle.manifest.domain
+        self._known = {} if domain is None else {domain.source: len(domain.mean)}
         entry = node.files.get(lowering)  # type: ignore[call-overload]
         inputs = []
         for item in node.inputs:
@@ -57,8 +59,6 @@ class SyntheticEngine(Engine):
                 self._scales[item.name] = storage.scale
             shape = self._input_shape(bundle, item)
             inputs.append(TensorSpec(item.name, dtype, shape or (), any_rank=shape is None))
-        domain = bundle.manifest.domain
-        self._known = {} if domain is None else {domain.source: len(domain.mean)}
         outputs = [TensorSpec(o.name, np.dtype("float32"), (None, self._size(node, o))) for o in node.outputs]
         super().__init__("synthetic", lowering, inputs, outputs)
 
