@@ -65,16 +65,17 @@ def test_small_residual_network(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["small", "resnet-s", "resnet18"])
+@pytest.mark.parametrize("name", ["small", "resnet-s", "resnet18", "resnet101"])
 def test_the_real_parser_and_strongly_typed_builder_accept_it(name: str, form: str) -> None:
-    graph, table = residual()[:2] if name == "small" else network(name)
+    # resnet101 has all its layers, an eighth as wide; test_resnet101 has it whole.
+    graph, table = residual()[:2] if name == "small" else network(name, 0.125 if name == "resnet101" else 1.0)
     said, plan = build_rtx(lower(form, graph, table).model)
     assert said == []
     assert plan
 
 
-def network(name: str) -> tuple[bytes, RangeTable]:
-    graph = network_graph(name)
+def network(name: str, width: float = 1.0) -> tuple[bytes, RangeTable]:
+    graph = network_graph(name, width)
     return graph, range_table(graph, network_tensors(name)[:3])
 
 
