@@ -8,6 +8,7 @@ stream was opened with; a node fed only by other nodes, with period 0, runs when
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,14 @@ class Due:
         return not self.nodes and not self.keeps
 
 
+def default_value(item: NodeInput) -> NDArray[np.float32]:
+    """The default of a ``caller`` input as an array of its shape; zeros where it has none."""
+    value = np.asarray(item.default if item.default is not None else [0.0], np.float32)
+    if item.shape is None:
+        return value
+    return np.full(item.shape, value[0]) if value.size == 1 else value.reshape(item.shape)
+
+
 def picture_key(contract: Preprocess) -> tuple[object, ...]:
     """Contracts with the same key give the same uint8 picture, so a frame is preprocessed once for all of them."""
     return (contract.color, contract.resize, contract.crop)
@@ -56,6 +65,12 @@ class Schedule:
                 raise ExecutorError(f"period {rate} s; expected more than 0")
         self._periods: dict[str, tuple[float, ...]] = {}
         self._windows: dict[InputKey, float] = {}
+        # Nodes whose windows begin at their ticks: seconds from a tick until a window at a stride is full, or, of
+        # windows of consecutive frames, how many frames after the tick's own, and which ticks wait for how many.
+        self._full_after_s: dict[str, float] = {}
+        self._full_after: dict[str, int] = {}
+        self._filling: dict[str, deque[tuple[int, int]]] = {}
+        self._frames = 0
         for node in manifest.nodes:
             from_source = any(item.source == "source" for item in node.inputs)
             if from_source:
@@ -65,6 +80,11 @@ class Schedule:
             for item in node.inputs:
                 if item.source == "source" and item.last > 1:
                     self._windows[node.name, item.name] = float(Window(node, item).step)
+                    if node.anchor == "start" and item.stride_s > 0:
+                        self._full_after_s[node.name] = (item.last - 1) * item.stride_s
+                    elif node.anchor == "start":
+                        self._full_after[node.name] = item.last - 1
+                        self._filling[node.name] = deque(maxlen=item.last)
         self.origin: float | None = None  # capture time of the stream's first frame
         self._last: dict[str, int] = {}
         self._counts: dict[str, int] = {}
@@ -73,8 +93,9 @@ class Schedule:
         origin = pts_s if self.origin is None else self.origin
         moved: dict[str, int] = {}
 
-        def tick(key: str, period: float) -> int | None:
-            reached = max(tick_of(pts_s, duration_s, index, period, origin), 0 if self.origin is None else -1)
+        def tick(key: str, period: float, later_s: float = 0.0) -> int | None:
+            first = 0 if self.origin is None and not later_s else -1
+            reached = max(tick_of(pts_s, duration_s, index, period, origin + later_s), first)
             if reached <= self._last.get(key, -1):
                 return None
             moved[key] = reached
@@ -85,9 +106,15 @@ class Schedule:
             if not periods:
                 nodes[name] = self._counts.get(name, 0)
                 continue
-            reached = [tick(f"node {name} {i}", period) for i, period in enumerate(periods)]
+            later_s = self._full_after_s.get(name, 0.0)
+            reached = [tick(f"node {name} {i}", period, later_s) for i, period in enumerate(periods)]
             hits = [r for r in reached if r is not None]
-            if hits:
+            if name in self._filling:
+                wanted = self._frames - self._full_after[name]
+                full = [k for k, frame in self._filling[name] if frame == wanted]
+                if full:
+                    nodes[name] = full[-1]
+            elif hits:
                 nodes[name] = hits[0] if len(periods) == 1 else self._counts.get(name, 0)
         keeps: dict[InputKey, int] = {}
         for key, step in self._windows.items():
@@ -109,6 +136,10 @@ class Schedule:
         if self.origin is None:
             self.origin = pts_s
         self._last.update(moved)
+        for name, waiting in self._filling.items():
+            if f"node {name} 0" in moved:
+                waiting.append((moved[f"node {name} 0"], self._frames))
+        self._frames += 1
         for name in due.nodes:
             self._counts[name] = self._counts.get(name, 0) + 1
         return due
@@ -118,16 +149,30 @@ class Schedule:
         self.origin = None
         self._last.clear()
         self._counts.clear()
+        self._frames = 0
+        for waiting in self._filling.values():
+            waiting.clear()
 
     def state(self) -> dict[str, Any]:
         """Plain data for msgpack."""
-        return {"origin": self.origin, "last": dict(self._last), "counts": dict(self._counts)}
+        filling = {name: [list(one) for one in waiting] for name, waiting in self._filling.items()}
+        return {
+            "origin": self.origin,
+            "last": dict(self._last),
+            "counts": dict(self._counts),
+            "frames": self._frames,
+            "filling": filling,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.origin = None if state["origin"] is None else float(state["origin"])
         self._last = {str(k): int(v) for k, v in state["last"].items()}
         self._counts = {str(k): int(v) for k, v in state["counts"].items()}
+        self._frames = int(state["frames"])
+        for name, waiting in self._filling.items():
+            waiting.clear()
+            waiting.extend((int(tick), int(frame)) for tick, frame in state["filling"].get(name, []))
 
 
 @dataclass(frozen=True)
@@ -157,18 +202,23 @@ class StreamState:
 
     def set_caller(self, values: Mapping[str, Any]) -> None:
         """Set caller inputs by name; ExecutorError for a name that no node takes."""
-        known = {i.name for n in self._manifest.nodes for i in n.inputs if i.source == "caller"}
+        known = {i.name: i.shape for n in self._manifest.nodes for i in n.inputs if i.source == "caller"}
         for name, value in values.items():
             if name not in known:
                 raise ExecutorError(f"no caller input '{name}'; the bundle takes {', '.join(sorted(known)) or 'none'}")
-            self.caller[name] = np.asarray(value, np.float32)
+            array = np.asarray(value, np.float32)
+            if known[name] not in (None, array.shape):
+                raise ExecutorError(
+                    f"caller input '{name}' has shape {list(array.shape)}; expected {list(known[name] or ())}"
+                )
+            self.caller[name] = array
 
     def caller_value(self, node: Node, item: NodeInput) -> NDArray[np.float32]:
         """The caller's value of an input, its default, or an EngineError that names it."""
         if item.name in self.caller:
             return self.caller[item.name]
         if item.default is not None:
-            return np.asarray(item.default, np.float32)
+            return default_value(item)
         raise EngineError(f"node '{node.name}' needs the caller's '{item.name}', which was not set and has no default")
 
     def triggered(self, node: Node, ran: set[str]) -> bool:
@@ -191,8 +241,7 @@ class StreamState:
                 filled: Filled | None = Filled([self.caller_value(node, item)], True, False)
             elif item.last > 1:
                 window = self.windows[node.name, item.name]
-                ticks = round(node.period_s / float(window.step)) if window.step else 1
-                filled = window.fill(tick * ticks if window.step else tick)
+                filled = window.fill(window.newest_tick(node, tick))
             elif item.source == "source":
                 filled = Filled([pictures[item.name]], True, False)
             else:

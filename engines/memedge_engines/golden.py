@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from . import extractors
 from .bundle import Bundle
+from .dataflow import default_value
 from .errors import BundleError
 from .frame import Frame
 from .host_executor import to_input
@@ -248,7 +249,7 @@ def _walk(
                 levels = to_levels(golden.tensors[node.name, item.name][number], item.preprocess)
                 one: NDArray[Any] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
             elif item.source == "caller":
-                one = np.asarray(item.default or [0.0], np.float32)
+                one = default_value(item)
             else:
                 one = values[item.source]
             gathered[item.name] = [one] * item.last

@@ -87,7 +87,8 @@ class NodeInput(_Strict, frozen=True, kw_only=True):
         last: number of elements in the window; 1 means the present one only.
         stride_s: seconds between elements; 0 means consecutive ones.
         padding: ``repeat_oldest`` fills a short window and marks the result partial; ``wait`` does not run the node.
-        default: value of a ``caller`` input while nobody set one.
+        default: value of a ``caller`` input while nobody set one; a single number fills the whole ``shape``.
+        shape: of a ``caller`` input, without batch axis; none: one axis as long as the default.
     """
 
     name: str
@@ -97,6 +98,7 @@ class NodeInput(_Strict, frozen=True, kw_only=True):
     stride_s: float = 0.0
     padding: Literal["repeat_oldest", "wait"] = "repeat_oldest"
     default: list[float] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 class NodeOutput(_Strict, frozen=True, kw_only=True):
@@ -111,6 +113,8 @@ class Node(_Strict, frozen=True, kw_only=True):
 
     Attributes:
         period_s: 0: every offered frame; else ticks at k * period_s from the stream's first frame.
+        anchor: ``end``: a node runs at its tick, and its picture windows end there; ``start``: they begin at the tick,
+            and the node runs when they are full (clips that start each second).
         files: lowering name to file, for ``graph`` nodes; ``fp32`` must be there.
         extractor: registered name and arguments, for ``extractor`` and ``aggregate`` nodes.
         reset: ``stream``: state is cleared when the stream is reset; ``cut``: also at a shot cut.
@@ -122,6 +126,7 @@ class Node(_Strict, frozen=True, kw_only=True):
     outputs: tuple[NodeOutput, ...]
     files: dict[Lowering, FileEntry] = {}
     period_s: float = 0.0
+    anchor: Literal["end", "start"] = "end"
     extractor: str | None = None
     options: dict[str, float | int | str | bool] = {}
     reset: Literal["stream", "cut"] = "stream"

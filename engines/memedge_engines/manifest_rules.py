@@ -51,6 +51,12 @@ def _check_node(node: Node, names: set[str], outputs: set[str]) -> None:
         raise BundleError(f"{where} stands twice")
     if not (math.isfinite(node.period_s) and node.period_s >= 0):
         raise BundleError(f"{where}: period_s {node.period_s}; expected 0 or more seconds")
+    if node.anchor == "start":
+        spans = {(item.last, item.stride_s) for item in node.inputs if item.source == "source"}
+        if node.period_s <= 0 or len(spans) != 1 or min(last for last, _ in spans) < 2:
+            raise BundleError(
+                f"{where}: anchor start needs period_s > 0 and picture windows of one length and stride, 2 or more long"
+            )
     if not node.inputs or not node.outputs:
         raise BundleError(f"{where}: expected at least one input and one output")
     if node.kind == "graph":
@@ -79,6 +85,13 @@ def _check_input(node: Node, item: NodeInput, outputs: set[str]) -> None:
         raise BundleError(f"{where}: last {item.last}; expected 1..{MAX_WINDOW}")
     if not (math.isfinite(item.stride_s) and item.stride_s >= 0):
         raise BundleError(f"{where}: stride_s {item.stride_s}; expected 0 or more seconds")
+    if item.shape is not None:
+        if item.source != "caller" or not item.shape or min(item.shape) < 1:
+            raise BundleError(f"{where}: shape {list(item.shape)}; expected positive sizes, of an input from caller")
+        if item.default is not None and len(item.default) not in (1, math.prod(item.shape)):
+            raise BundleError(
+                f"{where}: default of {len(item.default)} numbers; expected 1 or {math.prod(item.shape)} for its shape"
+            )
     if item.preprocess is not None:
         _check_preprocess(item.preprocess, where)
         if item.last > 1 and item.preprocess.layout == "nchw":

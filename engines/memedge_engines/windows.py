@@ -108,6 +108,13 @@ class Window:
             values.append(found.value)
         return Filled(values, complete, resampled)
 
+    def newest_tick(self, node: Node, tick: int) -> int:
+        """Grid tick of the newest element at the node's own tick."""
+        if not self.step:
+            return tick
+        begin = tick * round(node.period_s / float(self.step))
+        return begin + self._offsets[0] if node.anchor == "start" else begin
+
     def clear(self) -> None:
         """Forget everything."""
         self._elements.clear()
