@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from helpers_blocks import export_block, largest_difference, operators
+from memedge_export.blocks.sru import SruLayer, SruStack
+from memedge_export.models import count
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _step_by_step(layer: SruLayer, words: np.ndarray) -> np.ndarray:
+    """One text ``[L, inputs]``, word by word and unit by unit of the published equations."""
+    weight, bias = layer.linear.weight.detach().numpy().astype(np.float64), layer.bias.detach().numpy()
+    hidden = bias.shape[1]
+    state, found = np.zeros(hidden), []
+    for word in words:
+        fresh, forget, reset = weight[:hidden] @ word, weight[hidden : 2 * hidden] @ word, weight[2 * hidden :] @ word
+        forget, reset = _sigmoid(forget + bias[0]), _sigmoid(reset[:hidden] + bias[1])
+        skip = weight[3 * hidden :] @ word if len(weight) == 4 * hidden else word
+        state = forget * state + (1 - forget) * fresh
+        found.append(reset * np.tanh(state) + (1 - reset) * skip)
+    return np.array(found)
+
+
+def _tower(width: float = 0.01) -> SruStack:
+    torch.manual_seed(0)
+    tower = SruStack(width).eval()
+    for layer in tower.layers:
+        torch.nn.init.normal_(layer.bias)
+    tower.neutral.copy_(torch.linspace(-1, 1, tower.features))
+    return tower
+
+
+def test_layers_follow_the_published_recurrence() -> None:
+    tower = _tower()
+    words = np.random.default_rng(0).normal(size=(2, 9, 620))
+    given = torch.from_numpy(words.astype(np.float32))
+    with torch.no_grad():
+        for layer in tower.layers:
+            given = layer(given)
+    for number, text in enumerate(words):
+        for layer in tower.layers:
+            text = _step_by_step(layer, text)
+        assert np.allclose(given[number].numpy(), text, atol=1e-5)
+
+
+def test_the_embedding_is_the_last_words_state_and_padding_does_not_count() -> None:
+    tower = _tower()
+    words = np.random.default_rng(1).normal(size=(5, 620)).astype(np.float32)
+    expected = words.astype(np.float64)
+    for layer in tower.layers:
+        expected = _step_by_step(layer, expected)
+    tokens = torch.full((1, 32, 620), 7.0)
+    tokens[0, :5] = torch.from_numpy(words)
+    mask = (torch.arange(32) < 5).float()[None]
+    with torch.no_grad():
+        found = tower(tokens, mask)[0].numpy()
+    assert np.allclose(found, expected[-1] / np.linalg.norm(expected[-1]), atol=1e-5)
+
+
+def test_no_words_give_the_neutral_embedding() -> None:
+    tower = _tower()
+    tokens, mask = torch.randn(3, 32, 620), torch.ones(3, 32)
+    mask[1] = 0
+    with torch.no_grad():
+        found = tower(tokens, mask)
+    assert torch.equal(found[1], tower.neutral)
+    assert torch.allclose(found[[0, 2]].norm(dim=1), torch.ones(2))
+
+
+def test_the_neutral_embedding_is_the_mean_over_the_texts_seen_in_training() -> None:
+    tower = _tower()
+    tower.neutral.zero_()
+    for layer in tower.layers:
+        layer.dropout = layer.hidden_dropout = 0.0
+    batches = [torch.randn(n, 4, 620) for n in (3, 1, 2)]
+    tower.train()
+    with torch.no_grad():
+        every = torch.cat([tower(tokens, torch.ones(len(tokens), 4)) for tokens in batches])
+        tower(torch.randn(2, 4, 620), torch.zeros(2, 4))
+    assert tower.texts.item() == 6
+    assert torch.allclose(tower.neutral, every.mean(0), atol=1e-6)
+
+
+def test_dropout_hides_the_same_values_at_all_tokens_in_training_only() -> None:
+    torch.manual_seed(0)
+    layer = SruLayer(16, 16, dropout=0.5)
+    torch.nn.init.zeros_(layer.linear.weight)
+    with torch.no_grad():
+        layer.linear.weight[:16] = torch.eye(16) * 100
+    x = torch.ones(1, 3, 16)
+    with torch.no_grad():
+        states = layer(x)  # tanh(100) where a value is seen, tanh(0) where not: half of it, and half of the skip
+    hidden = states < 0.75
+    assert 0 < hidden[0, 0].sum() < 16
+    assert torch.equal(hidden[0, 0], hidden[0, 2])
+    assert (layer.eval()(x) > 0.75).all()
+
+
+def test_golden_counts() -> None:
+    with torch.device("meta"):
+        assert count.parameters(SruStack()) == 57_811_200
+
+
+def test_tower_exports_without_a_loop() -> None:
+    tower = _tower()
+    tokens, mask = torch.randn(3, 6, 620), (torch.arange(6)[None] < torch.tensor([[6], [1], [0]])).float()
+    graph = export_block(tower, tokens, mask)
+    found = operators(graph)
+    assert set(found) <= {
+        "MatMul", "Split", "Add", "Sub", "Mul", "Sigmoid", "Tanh", "Concat", "Slice", "Pad", "Unsqueeze", "ReduceSum",
+        "ReduceL2", "Clip", "Max", "Div",
+    }  # fmt: skip
+    assert found.count("MatMul") == 4
+    assert largest_difference(tower, graph, tokens, mask) < 1e-5
+    (embedding,) = ReferenceEvaluator(graph).run(None, {"x0": tokens.numpy(), "x1": mask.numpy()})
+    with torch.no_grad():
+        assert np.allclose(embedding, tower(tokens, mask).numpy(), atol=1e-5)
