@@ -78,8 +78,8 @@ class ResNet2d(nn.Module):
 
     Args:
         block: ``BasicBlock`` or ``Bottleneck``.
-        layers: blocks per stage, four numbers.
-        widths: planes per stage, four numbers (before the block's expansion).
+        layers: blocks per stage, four numbers; with fewer the trunk ends earlier.
+        widths: planes per stage (before the block's expansion); those of missing stages are not used.
         stem: ``"7x7"`` (stride 2, then 3x3/2 max-pool: torchvision) or ``"3x3"`` (stride 1, no pool).
     """
 
@@ -97,12 +97,13 @@ class ResNet2d(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.MaxPool2d(3, 2, 1) if big else nn.Identity()
         inplanes = widths[0]
-        for stage, (count, planes) in enumerate(zip(layers, widths, strict=True), start=1):
+        for stage, (count, planes) in enumerate(zip(layers, widths[: len(layers)], strict=True), start=1):
             blocks: list[nn.Module] = []
             for i in range(count):
                 blocks.append(block(inplanes, planes, 2 if stage > 1 and i == 0 else 1))
                 inplanes = planes * block.expansion
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.stages = len(layers)
         self.features = inplanes
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -111,7 +112,7 @@ class ResNet2d(nn.Module):
     def forward_map(self, x: Tensor) -> Tensor:
         """The last stage's map, ``[B, features, h, w]``."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in (1, 2, 3, 4):
+        for stage in range(1, self.stages + 1):
             x = getattr(self, f"layer{stage}")(x)
         return x
 

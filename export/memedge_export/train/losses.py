@@ -2,7 +2,7 @@
 
 A loss takes the network's outputs by name and the batch's targets; which outputs it needs is its own business:
 ``score`` float32 ``[B, T]`` for T targets, ``class_logits`` ``[B, K]``, ``step_scores`` ``[B, steps]``, ``attn``
-``[B, steps, places]``, ``alpha`` ``[B, 1]``.
+``[B, steps, h, w]``, ``alpha`` ``[B, 1]``.
 Sources: M3-S (T. Dumont, J. S. Hevia, C. L. Fosco, Modular Memorability, CVPR 2023, and its code); SoDeep (see ranks);
 AMNet (J. Fajtl, V. Argyriou, D. Monekosso, P. Remagnino, CVPR 2018, and its code); the decay loss of SemanticMemNet
 (A. Newman et al., Multimodal Memorability, ECCV 2020, and its code); class probabilities (H. Squalli-Houssaini,
@@ -96,12 +96,12 @@ class Classes(_Spec, tag="classes", frozen=True, kw_only=True):
 
 
 class AmNet(_Spec, tag="amnet", frozen=True, kw_only=True):
-    """AMNet: squared error of the mean step score against (y - center) * gain, plus a penalty on revisited places.
+    """AMNet: squared error of its score in its own scale, (y - center) * gain, plus a penalty on revisited places.
 
-    ``gamma``: of the attention term, sum over places of (sum over steps of (0.2 - attention)) squared, a picture.
+    The step scores sum to the score, so that the centre cancels. ``gamma``: of the attention term, sum over places of
+    (sum over steps of (0.2 - attention)) squared, a picture.
     """
 
-    center: float = 0.754
     gain: float = 2.0
     gamma: float = 1e-5
 
@@ -276,8 +276,8 @@ def _needed(outputs: Mapping[str, Tensor], loss: str, *names: str) -> Iterator[T
 def _amnet(spec: AmNet) -> Loss:
     def loss(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         steps, attention = _needed(outputs, "amnet", "step_scores", "attn")
-        found = F.mse_loss(steps.mean(1), (batch.targets[:, 0] - spec.center) * spec.gain)
-        visits = (0.2 - attention).sum(1)
+        found = spec.gain**2 * F.mse_loss(steps.sum(1), batch.targets[:, 0])
+        visits = (0.2 - attention.flatten(2)).sum(1)
         return found + spec.gamma * (visits**2).sum(1).mean()
 
     return loss

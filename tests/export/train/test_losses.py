@@ -156,9 +156,10 @@ def test_classes():
 
 
 def test_amnet():
-    attention = torch.tensor([[[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]])
+    attention = torch.tensor([[[[0.5, 0.5]], [[0.9, 0.1]], [[0.2, 0.8]]]])
+    outputs = torch.tensor([[0.1, 0.2, 0.3]])  # of the steps, in the network's own scale: their mean is 0.2
     found = losses.build(losses.AmNet(gamma=0.1), LAMEM)(
-        {"step_scores": torch.tensor([[0.1, 0.2, 0.3]]), "attn": attention}, batch([[0.9]])
+        {"step_scores": (outputs / 2 + 0.754) / 3, "attn": attention}, batch([[0.9]])
     )
     assert float(found) == pytest.approx((0.2 - 0.292) ** 2 + 0.1 * ((0.6 - 1.6) ** 2 + (0.6 - 1.4) ** 2), rel=1e-5)
 
