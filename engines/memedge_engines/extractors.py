@@ -31,12 +31,19 @@ def register(name: str) -> Callable[[HostNode], HostNode]:
 
 
 def find(node: Node) -> HostNode:
-    """The function behind an extractor or aggregate node; BundleError when this memedge has none of that name."""
+    """The function behind an extractor or aggregate node.
+
+    Raises:
+        BundleError: this memedge has none of that name, or another version of it.
+    """
+    from . import features  # it registers its own here
+
     name = node.extractor or ""
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise BundleError(f"node '{node.name}': no host node '{name}'{hint} There are {', '.join(sorted(_REGISTRY))}")
+    features.check(node)
     return _REGISTRY[name]
 
 
