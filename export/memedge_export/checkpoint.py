@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from torch import Tensor
@@ -44,7 +45,8 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         model: registered id; ``width``: multiplier of its channels.
-        preprocess: the preset it was trained with.
+        preprocess: the preset it was trained with; none of a system, whose inputs have one each.
+        options: of a system, as it was built. extractors: host extractors, name to version, that the weights belong to.
         training: what it was trained on, for the manifest.
         targets: what its scores are of, the first one first. cuts: between classes, where it has some.
         quantiles: reference quantiles of the first target's scores, or none; ``more_quantiles``: of further targets.
@@ -59,8 +61,10 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     model: str
-    preprocess: Preprocess
     training: Training
+    preprocess: Preprocess | None = None
+    options: dict[str, Any] = {}
+    extractors: dict[str, str] = {}
     width: float = 1.0
     targets: tuple[str, ...] = ("short_term",)
     cuts: tuple[float, ...] = ()

@@ -26,7 +26,7 @@ from .models.frame import FIRST, FrameModel
 
 IMAGENET = "imagenet"
 _LARGEST_HEADER = 100 << 20
-_IMAGENET_LICENCE = "torchvision's ImageNet weights: trained on ImageNet, whose terms allow non-commercial research use"
+IMAGENET_LICENCE = "torchvision's ImageNet weights: trained on ImageNet, whose terms allow non-commercial research use"
 _HEAD = ("head.0.weight", "head.0.bias")
 _HEADS = "head."
 
@@ -152,7 +152,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise WeightsError(
             f"weights '{path}' holds pickled objects besides tensors; they were not loaded, nothing was executed",
-            fix="save only the state dict: torch.save(model.state_dict(), FILE), or use safetensors",
+            fix=f"python -m memedge_export.stored_tensors {path} {path.stem}.safetensors takes the tensors out",
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"weights '{path}' is damaged or cut short: {str(error).splitlines()[0]}") from None
@@ -237,7 +237,7 @@ def initial(
     if weights == IMAGENET:
         state, what = _imagenet_state(entry)
         training = Training(status="trained", datasets=(f"ImageNet ({what})",))
-        info = CheckpointInfo(model=entry.id, preprocess=entry.preprocess, training=training, licence=_IMAGENET_LICENCE)
+        info = CheckpointInfo(model=entry.id, preprocess=entry.preprocess, training=training, licence=IMAGENET_LICENCE)
     else:
         (state, info), what = read_state(Path(weights)), f"weights '{weights}'"
     has_head, notes = fit(network, state, what)
@@ -269,7 +269,7 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
         return Loaded(
             entry.id,
             network,
-            info.preprocess,
+            info.preprocess or entry.preprocess,
             info.training,
             str(path),
             quantiles,
@@ -294,13 +294,21 @@ def _from_file(entry: models.ModelEntry, path: Path, seed: int) -> Loaded:
 
 
 def _imagenet_state(entry: models.ModelEntry) -> tuple[dict[str, Tensor], str]:
-    """torchvision's ImageNet weights, downloaded by torchvision, and their name."""
     if entry.torchvision is None:
         raise WeightsError(f"there are no ImageNet weights for {entry.id}", fix="pass --weights FILE")
+    return torchvision_state(entry.torchvision)
+
+
+def torchvision_state(name: str) -> tuple[dict[str, Tensor], str]:
+    """torchvision's ImageNet weights of its model ``name``, downloaded by torchvision, and what they are called.
+
+    Raises:
+        WeightsError: they cannot be downloaded.
+    """
     from .torchvision_compat import import_torchvision
 
     torchvision = import_torchvision()
-    member = torchvision.models.get_model_weights(entry.torchvision).IMAGENET1K_V1
+    member = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:
         return dict(member.get_state_dict(progress=True, check_hash=True)), f"torchvision's {member}"
     except (OSError, RuntimeError) as error:
@@ -313,7 +321,7 @@ def _from_torchvision(entry: models.ModelEntry, seed: int) -> Loaded:
     _, notes = fit(network, state, what)
     loaded = Loaded(entry.id, network, entry.preprocess, Training(status="untrained"), what, notes=notes)
     _make_head(loaded, f"trunk: {what} (ImageNet)")
-    loaded.licence = _IMAGENET_LICENCE
+    loaded.licence = IMAGENET_LICENCE
     return loaded
 
 

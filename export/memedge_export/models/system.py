@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from memedge.errors import UsageError
 from memedge_engines.manifest import Manifest, Node, NodeInput, NodeOutput, Role, Target
 
+from ..train.fitting import FittedPart
 from .frame import FIRST
 
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -83,6 +84,7 @@ class System(nn.Module):
         last: dotted paths of the linear layers that give the scores, in the order of the targets: untrained networks
             and the start of training set them to the mean score.
         extractors: host extractors, name to version, that the parameters belong to.
+        fitted: parts that are fitted to training data, in this order (:mod:`memedge_export.train.fitting`).
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class System(nn.Module):
         last: Sequence[str] = (),
         cuts: Sequence[float] = (),
         extractors: Mapping[str, str] | None = None,
+        fitted: Sequence[FittedPart] = (),
     ) -> None:
         super().__init__()
         wanted = [node.name for node in nodes if node.kind == "graph"]
@@ -106,6 +109,7 @@ class System(nn.Module):
         self.last = tuple(last)
         self.cuts = tuple(cuts)
         self.extractors = dict(extractors or {})
+        self.fitted = tuple(fitted)
         if len(graphs) == 1:
             module = next(iter(graphs.values())).module
             if any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False)):

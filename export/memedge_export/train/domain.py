@@ -73,10 +73,10 @@ def record(
     are read again.
     """
     state, info = read_state(path)
-    if info is None or not network.embedding:
+    contract = None if info is None else info.preprocess
+    if info is None or contract is None or not network.embedding:
         return
     network.load_state_dict(state)
-    contract = info.preprocess
     if len(train) > MOST_PICTURES:
         chosen = np.random.default_rng(seed).choice(len(train), MOST_PICTURES, replace=False)
         train = [train[int(i)] for i in np.sort(chosen)]
