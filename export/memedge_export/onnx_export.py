@@ -1,78 +1,183 @@
-"""A frame model as an ONNX float graph: opset 19, IR version 10, free batch axis, few nodes.
+"""A network as an ONNX float graph: any named inputs, free batch axis, everything else static, few nodes.
 
-Batch-norm is folded into the convolutions before torch's current exporter sees the network, so the result does not
-hang on the exporter's optimiser. What is left is Conv, Relu, Add, ReduceMean, Gemm and, for torchvision's stem,
-MaxPool. Names of files and code that the exporter writes into the graph are removed.
+Batch-norm is folded into the convolutions before torch's exporter sees the network, so the result does not hang on the
+exporter's optimiser. A module that owns such pairs names them by ``conv_norm_pairs() -> [(owner, attribute of the
+convolution, attribute of the norm), ...]``; a batch-norm that follows no convolution becomes a multiplication and an
+addition. torch's current exporter makes the graph; one that it cannot take is made by the tracing exporter, and the
+result says so.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
+import io
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from .blocks.resnet2d import BasicBlock, Bottleneck, ResNet2d
 from .blocks.scene_trunk import SmallResNet
 from .errors import ExportError
 from .models.frame import FrameModel
+from .onnx_form import IR_VERSION, OPSET, check_form, foreign, set_output_shapes, tidy
 
-OPSET = 19
-IR_VERSION = 10
+__all__ = [
+    "INPUT",
+    "IR_VERSION",
+    "OPSET",
+    "PARITY",
+    "Exported",
+    "check_outputs",
+    "check_parity",
+    "export_graph",
+    "export_module",
+    "fold_batch_norm",
+    "open_session",
+    "tidy",
+]
+
 INPUT = "frames"
 PARITY = 1e-4
-_DOMAINS = {"", "ai.onnx"}
+OTHER_PARITY = 1e-3
+"""Of outputs that are no scores, relative to their largest value where that is above 1."""
+_BATCH = "batch"
+M = TypeVar("M", bound=nn.Module)
+Arrays = Mapping[str, NDArray[np.float32]]
 
 
-def fold_batch_norm(network: FrameModel) -> FrameModel:
+@dataclass(frozen=True)
+class Exported:
+    """A graph's bytes, and which of torch's exporters made it; ``reason``: why it was not the current one."""
+
+    data: bytes
+    exporter: Literal["current", "tracing"] = "current"
+    reason: str = ""
+
+
+class _Affine(nn.Module):
+    """A batch-norm in evaluation mode: one factor and one summand for each channel."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = (norm.running_var.double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            factor = factor * norm.weight.detach().double()
+        summand = -norm.running_mean.double() * factor
+        if norm.bias is not None:
+            summand = summand + norm.bias.detach().double()
+        self.register_buffer("factor", factor.float())
+        self.register_buffer("summand", summand.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B,C,...]`` to the same."""
+        shape = (-1, *([1] * (x.dim() - 2)))
+        return x * self.get_buffer("factor").reshape(shape) + self.get_buffer("summand").reshape(shape)
+
+
+def fold_batch_norm(network: M) -> M:
     """A copy in evaluation mode whose batch-norms are folded into the convolutions before them."""
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     folded = copy.deepcopy(network).cpu().float().eval()
     for module in folded.modules():
-        pairs: list[tuple[nn.Module, str, str]] = []
-        if isinstance(module, ResNet2d):
-            pairs = [(module, "conv1", "bn1")]
-        elif isinstance(module, SmallResNet):
-            pairs = [(layer, "conv", "norm") for layer in module.stem]
-        elif isinstance(module, (BasicBlock, Bottleneck)):
-            pairs = [(module, f"conv{i}", f"bn{i}") for i in (1, 2, 3) if hasattr(module, f"conv{i}")]
-            if module.downsample is not None:
-                pairs.append((module.downsample, "0", "1"))
-        for owner, conv, norm in pairs:
+        for owner, conv, norm in _pairs(module):
             setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
             setattr(owner, norm, nn.Identity())
+    for module in list(folded.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, _Affine(child))
     return folded
 
 
+def _pairs(module: nn.Module) -> Sequence[tuple[nn.Module, str, str]]:
+    named = getattr(module, "conv_norm_pairs", None)
+    if callable(named):
+        found: Sequence[tuple[nn.Module, str, str]] = named()
+        return found
+    pairs: list[tuple[nn.Module, str, str]] = []
+    if isinstance(module, ResNet2d):
+        pairs = [(module, "conv1", "bn1")]
+    elif isinstance(module, SmallResNet):
+        pairs = [(layer, "conv", "norm") for layer in module.stem]
+    elif isinstance(module, (BasicBlock, Bottleneck)):
+        pairs = [(module, f"conv{i}", f"bn{i}") for i in (1, 2, 3) if hasattr(module, f"conv{i}")]
+        if module.downsample is not None:
+            pairs.append((module.downsample, "0", "1"))
+    return pairs
+
+
 def export_graph(network: FrameModel, size: tuple[int, int]) -> bytes:
-    """The network as ONNX bytes; ``size`` is (height, width) of its input.
+    """A frame model as ONNX bytes; ``size`` is (height, width) of its input. Raises as :func:`export_module`."""
+    examples = {INPUT: torch.zeros(2, 3, *size)}
+    return export_module(network, examples, [name for name, _ in network.outputs]).data
+
+
+def export_module(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str]) -> Exported:
+    """A module as an ONNX graph.
+
+    Args:
+        module: takes its inputs by position and gives a tuple of tensors.
+        examples: input name to float32 ``[B, ...]``, B at least 2, in the module's order; all sizes but B are fixed.
+        outputs: names, in the module's order.
 
     Raises:
-        ExportError: the exporter or ONNX's full checker refuses it.
+        ExportError: neither exporter takes it, ONNX's full checker refuses the graph, or it needs forbidden operators.
     """
     import onnx
 
-    folded = fold_batch_norm(network)
-    names = [name for name, _ in network.outputs]
+    folded = fold_batch_norm(module)
+    args = tuple(examples.values())
+    with torch.no_grad():
+        shapes = [tuple(found.shape) for found in folded(*args)]
+    if len(shapes) != len(outputs):
+        raise ExportError(f"the module gives {len(shapes)} outputs; expected {len(outputs)}: {', '.join(outputs)}")
+    model, reason = _by_current(folded, examples, outputs)
+    if model is None:
+        model = _by_tracing(folded, examples, outputs, reason)
+    if reason or any(not _static(value) for value in model.graph.output):
+        set_output_shapes(model, shapes, model.graph.input[0].type.tensor_type.shape.dim[0].dim_param)
+    tidy(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"ONNX's checker refuses the graph: {error}") from None
+    check_form(model, {name: tuple(tensor.shape) for name, tensor in examples.items()}, outputs)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return Exported(data, "tracing" if reason else "current", reason)
+
+
+def _static(value: Any) -> bool:
+    return all(d.dim_value for d in value.type.tensor_type.shape.dim[1:])
+
+
+def _by_current(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str]) -> tuple[Any, str]:
+    """The graph of torch's current exporter; or none, and why."""
     # It tells of every torchvision operator that a machine without torchvision cannot export; no network here has one.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    free = tuple({0: torch.export.Dim(_BATCH)} for _ in examples)
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    any_number = inspect.Parameter.VAR_POSITIONAL in kinds
     try:
         with warnings.catch_warnings():
             # torch warns of its own use of its own deprecated functions.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                folded,
-                (torch.zeros(2, 3, *size),),
-                input_names=[INPUT],
-                output_names=names,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                module,
+                tuple(examples.values()),
+                input_names=list(examples),
+                output_names=list(outputs),
+                dynamic_shapes=(free,) if any_number else free,
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -84,88 +189,41 @@ def export_graph(network: FrameModel, size: tuple[int, int]) -> bytes:
             f"torch's ONNX exporter lacks a package: {error}", fix="pip install 'memedge[export]'"
         ) from None
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(f"torch cannot export this network: {str(error).splitlines()[0]}") from error
+        return None, _first(error)
     assert program is not None
     model = program.model_proto
-    tidy(model)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"ONNX's checker refuses the graph: {error}") from None
-    _check_form(model, names, size)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    if strange := foreign(model):
+        return None, f"it makes {', '.join(strange)}"
+    return model, ""
 
 
-def tidy(model: Any) -> None:
-    """Pin IR version and opset, and drop names of code, files and packages from an ``onnx.ModelProto``."""
+def _by_tracing(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str], reason: str) -> Any:
     import onnx
 
-    model.ir_version = IR_VERSION
-    model.doc_string = ""
-    model.producer_name = "memedge"
-    model.producer_version = ""
-    graph = model.graph
-    graph.name = "model"
-    holders = [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    for holder in holders:
-        for name in ("metadata_props", "doc_string"):
-            if name in holder.DESCRIPTOR.fields_by_name:
-                holder.ClearField(name)
-    _rename(graph)
-    _merge_equal_initializers(graph)
-    del graph.value_info[:]
-    del model.functions[:]
-    kept = [o for o in model.opset_import if o.domain in _DOMAINS]
-    del model.opset_import[:]
-    model.opset_import.extend(kept or [onnx.helper.make_opsetid("", OPSET)])
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                tuple(examples.values()),
+                buffer,
+                input_names=list(examples),
+                output_names=list(outputs),
+                dynamic_axes={name: {0: _BATCH} for name in (*examples, *outputs)},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as error:  # the tracer runs the module and many rewrites; nothing common is raised
+        raise ExportError(
+            f"torch cannot export this network: {reason}; and the tracing exporter: {_first(error)}"
+        ) from error
+    return onnx.load_from_string(buffer.getvalue())
 
 
-def _rename(graph: Any) -> None:
-    """Give nodes and inner tensors names that depend on nothing but their order."""
-    fixed = {v.name for v in (*graph.input, *graph.output)} | {i.name for i in graph.initializer}
-    counts: dict[str, int] = {}
-    names: dict[str, str] = {}
-    for node in graph.node:
-        number = counts[node.op_type] = counts.get(node.op_type, -1) + 1
-        node.name = f"{node.op_type}_{number}"
-        for position, output in enumerate(node.output):
-            if output and output not in fixed:
-                names[output] = f"{node.name}:{position}" if len(node.output) > 1 else f"{node.name}:out"
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _merge_equal_initializers(graph: Any) -> None:
-    first: dict[bytes, str] = {}
-    same: dict[str, str] = {}
-    for tensor in graph.initializer:
-        key = tensor.SerializeToString(deterministic=True).replace(tensor.name.encode(), b"", 1)
-        same[tensor.name] = first.setdefault(key, tensor.name)
-    for node in graph.node:
-        node.input[:] = [same.get(name, name) for name in node.input]
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
-def _check_form(model: Any, outputs: Sequence[str], size: tuple[int, int]) -> None:
-    opsets = {o.domain: o.version for o in model.opset_import}
-    foreign = {node.domain for node in model.graph.node} - _DOMAINS
-    if set(opsets.values()) != {OPSET} or foreign:
-        raise ExportError(f"graph has opsets {opsets} and domains {sorted(foreign)}; expected opset {OPSET} only")
-    if any(node.op_type == "BatchNormalization" for node in model.graph.node):
-        raise ExportError("graph holds BatchNormalization; expected it folded into the convolutions")
-    shapes = [
-        [d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.input, *model.graph.output)
-    ]
-    if [o.name for o in model.graph.output] != list(outputs) or [i.name for i in model.graph.input] != [INPUT]:
-        raise ExportError(f"graph gives {[o.name for o in model.graph.output]}; expected {list(outputs)}")
-    if shapes[0][1:] != [3, *size] or not all(isinstance(shape[0], str) for shape in shapes):
-        raise ExportError(f"graph has shapes {shapes}; expected a free batch axis and 3x{size[0]}x{size[1]} pictures")
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def open_session(graph: bytes, threads: int = 0) -> Any:
@@ -185,17 +243,51 @@ def check_parity(network: FrameModel, graph: bytes, tensors: NDArray[np.float32]
     Raises:
         ExportError: it is above 1e-4, or the two batch sizes differ by more.
     """
-    network.eval()
+    scores = [(name, role == "score") for name, role in network.outputs if role == "score"]
+    return check_outputs(network, graph, {INPUT: tensors}, scores)
+
+
+def check_outputs(module: nn.Module, graph: bytes, inputs: Arrays, outputs: Sequence[tuple[str, bool]]) -> float:
+    """Compare a graph with its module at batch 1 (each row) and 3 (the first rows).
+
+    Args:
+        inputs: float32 ``[N, ...]`` each, N at least 3, in the module's order.
+        outputs: the module's first outputs: name, and whether it is a score.
+
+    Returns:
+        The largest difference of a score, or of any output where none is a score.
+
+    Raises:
+        ExportError: a score differs by more than 1e-4, another output by more than 1e-3 of its largest value (at least
+            1e-3).
+    """
+    module.eval()
     session = open_session(graph)
-    names = [name for name, role in network.outputs if role == "score"]
+    names = [name for name, _ in outputs]
     with torch.inference_mode():
-        expected = torch.cat(network(torch.from_numpy(tensors))[: len(names)], 1).numpy()
+        given = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()]
+        expected = [found.numpy() for found in module(*given)[: len(names)]]
 
-    def scores(given: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.concatenate(session.run(names, {INPUT: given}), axis=1)
+    def run(rows: slice) -> list[NDArray[np.float32]]:
+        found: list[NDArray[np.float32]] = session.run(names, {name: array[rows] for name, array in inputs.items()})
+        return found
 
-    singles = np.concatenate([scores(tensors[i : i + 1]) for i in range(len(tensors))])
-    worst = max(float(np.abs(singles - expected).max()), float(np.abs(scores(tensors[:3]) - expected[:3]).max()))
-    if not worst <= PARITY:
-        raise ExportError(f"the graph's scores differ from torch's by {worst:.2g}; expected at most {PARITY:g}")
-    return worst
+    count = len(expected[0])
+    singles = [np.concatenate(parts) for parts in zip(*(run(slice(i, i + 1)) for i in range(count)), strict=True)]
+    several = run(slice(0, 3))
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for number, (name, is_score) in enumerate(outputs):
+        want = expected[number]
+        worst = max(_difference(singles[number], want), _difference(several[number], want[:3]))
+        limit = PARITY if is_score else OTHER_PARITY * max(1.0, float(np.abs(want).max()))
+        if not worst <= limit:
+            what = "scores differ" if is_score else f"output '{name}' differs"
+            raise ExportError(f"the graph's {what} from torch's by {worst:.2g}; expected at most {limit:.2g}")
+        found[is_score].append(worst)
+    return max(found[True] or found[False])
+
+
+def _difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    if a.shape != b.shape:
+        raise ExportError(f"the graph gives shape {list(a.shape)} where torch gives {list(b.shape)}")
+    return float(np.abs(a - b).max())
