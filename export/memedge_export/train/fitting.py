@@ -9,8 +9,8 @@ A system names them, in the order in which they are fitted::
         network.get_submodule("head").fit_inputs(rows, scores)
 
 They are fitted before the first phase, unless the start weights gave all of the part's buffers, and again before each
-phase whose recipe says ``refit = true``. What one part's fit changes is seen by those behind it: :meth:`FitData.entering`
-runs the network as it is when it is called.
+phase whose recipe says ``refit = true``. What one part's fit changes is seen by those behind it:
+:meth:`FitData.entering` runs the network as it is when it is called.
 """
 
 from __future__ import annotations
@@ -43,18 +43,17 @@ class Rows(NamedTuple):
 
 class FitData(Protocol):
     """The training records, without augmentation, on every call that the targets' published sampling asks for (seven
-    frames of a video under S7, its clips, its key frames; a picture once).
-
-    Attributes:
-        seed: of the run, for what is random in a fit.
-        statistics: mean, deviation and cuts of the training scores.
-    """
+    frames of a video under S7, its clips, its key frames; a picture once)."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Seed of the run, for what is random in a fit."""
+        ...
 
     @property
-    def statistics(self) -> ScoreStatistics: ...
+    def statistics(self) -> ScoreStatistics:
+        """Mean, deviation and cuts of the training scores."""
+        ...
 
     def entering(self, part: str, most: int = MOST_ROWS) -> Rows:
         """What enters a submodule (dotted path) as its first argument, the network in evaluation mode.
