@@ -14,8 +14,8 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -55,11 +55,18 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph's bytes, and which of torch's exporters made it; ``reason``: why it was not the current one."""
+    """A graph.
+
+    Attributes:
+        data: ONNX bytes.
+        exporter: which of torch's exporters made it; ``reason``: why it was not the current one.
+        parts: name of a node with stored weights to the path of the module that they belong to, where it is known.
+    """
 
     data: bytes
     exporter: Literal["current", "tracing"] = "current"
     reason: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Affine(nn.Module):
@@ -82,6 +89,10 @@ class _Affine(nn.Module):
         """``[B,C,...]`` to the same."""
         shape = (-1, *([1] * (x.dim() - 2)))
         return x * self.get_buffer("factor").reshape(shape) + self.get_buffer("summand").reshape(shape)
+
+    def folded(self, frames: int) -> _Affine:
+        """The same on clips whose frames are folded into the batch."""
+        return self
 
 
 def fold_batch_norm(network: M) -> M:
@@ -123,20 +134,28 @@ def export_graph(network: FrameModel, size: tuple[int, int]) -> bytes:
     return export_module(network, examples, [name for name, _ in network.outputs]).data
 
 
-def export_module(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str]) -> Exported:
+def export_module(
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    form: Callable[[nn.Module], nn.Module] | None = None,
+) -> Exported:
     """A module as an ONNX graph.
 
     Args:
         module: takes its inputs by position and gives a tuple of tensors.
         examples: input name to float32 ``[B, ...]``, B at least 2, in the module's order; all sizes but B are fixed.
         outputs: names, in the module's order.
+        form: makes the module to export of a copy without batch-norms.
 
     Raises:
         ExportError: neither exporter takes it, ONNX's full checker refuses the graph, or it needs forbidden operators.
     """
     import onnx
 
-    folded = fold_batch_norm(module)
+    folded: nn.Module = fold_batch_norm(module)
+    if form is not None:
+        folded = form(folded).eval()
     args = tuple(examples.values())
     with torch.no_grad():
         shapes = [tuple(found.shape) for found in folded(*args)]
@@ -147,6 +166,7 @@ def export_module(module: nn.Module, examples: Mapping[str, Tensor], outputs: Se
         model = _by_tracing(folded, examples, outputs, reason)
     if reason or any(not _static(value) for value in model.graph.output):
         set_output_shapes(model, shapes, model.graph.input[0].type.tensor_type.shape.dim[0].dim_param)
+    parts = _parts(model, folded)
     tidy(model)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -154,7 +174,15 @@ def export_module(module: nn.Module, examples: Mapping[str, Tensor], outputs: Se
         raise ExportError(f"ONNX's checker refuses the graph: {error}") from None
     check_form(model, {name: tuple(tensor.shape) for name, tensor in examples.items()}, outputs)
     data: bytes = model.SerializeToString(deterministic=True)
-    return Exported(data, "tracing" if reason else "current", reason)
+    named = {node.name: part for node, part in zip(model.graph.node, parts, strict=True) if part}
+    return Exported(data, "tracing" if reason else "current", reason, named)
+
+
+def _parts(model: Any, module: nn.Module) -> list[str]:
+    """For each node the path of the module whose stored weights it reads; empty where there is none."""
+    known = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    weights = [next((name for name in node.input if name in known), "") for node in model.graph.node]
+    return [name.rpartition(".")[0] for name in weights]
 
 
 def _static(value: Any) -> bool:
@@ -207,7 +235,7 @@ def _by_tracing(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequ
             torch.onnx.export(
                 module,
                 tuple(examples.values()),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # files that are open are taken, too
                 input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_axes={name: {0: _BATCH} for name in (*examples, *outputs)},

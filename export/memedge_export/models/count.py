@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ def parameters(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of convolutions and linear layers for one picture of ``size`` (height, width) pixels.
+    """Multiply-adds for one picture of ``size`` (height, width) pixels; see :func:`macs_of`."""
+    return macs_of(model, torch.empty(1, 3, *size, device=next(model.parameters()).device))
+
+
+def macs_of(model: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-adds of convolutions and linear layers for inputs with a batch of one.
 
     Runs the model once; a model on the meta device costs nothing. Normalisation, activation and pooling are not
     counted.
@@ -23,22 +29,21 @@ def macs(model: nn.Module, size: tuple[int, int]) -> int:
 
     def convolution(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        kernel = module.kernel_size[0] * module.kernel_size[1]
-        total += output[0].numel() * kernel * module.in_channels // module.groups
+        assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        total += output[0].numel() * math.prod(module.kernel_size) * module.in_channels // module.groups
 
     def linear(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
         assert isinstance(module, nn.Linear)
         total += output[0].numel() * module.in_features
 
-    hooks = [m.register_forward_hook(convolution) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [m.register_forward_hook(convolution) for m in model.modules() if isinstance(m, kinds)]
     hooks += [m.register_forward_hook(linear) for m in model.modules() if isinstance(m, nn.Linear)]
-    device = next(model.parameters()).device
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.empty(1, 3, *size, device=device))
+            model.eval()(*inputs)
     finally:
         model.train(training)
         for hook in hooks:
