@@ -149,7 +149,7 @@ def _thirds(saturation: Floats) -> float:
     """Mean saturation around the four crossings of the thirds: rectangles of a sixth of each side."""
     height, width = saturation.shape
     bands = [
-        [slice(int(side * p), max(int(side * p) + 1, int(side * (p + 1 / 6)))) for p in (1 / 4, 7 / 12)]
+        [slice(side * p // 12, max(side * p // 12 + 1, side * (p + 2) // 12)) for p in (3, 7)]
         for side in (height, width)
     ]
     return float(np.mean([saturation[rows, columns].mean() for rows in bands[0] for columns in bands[1]]))

@@ -7,6 +7,8 @@ around the circle), saturation and value, in OpenCV's full-range 8-bit form.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +34,7 @@ def hsv_histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     counts = np.zeros((3, 256), np.int64)
     for top in range(0, rgb.shape[0], _STRIP):
         hue, saturation, value = hsv(rgb[top : top + _STRIP])
-        levels = (np.rint(hue * 256).astype(np.int64) % 256, np.rint(saturation * 255), value)
+        levels: tuple[NDArray[Any], ...] = (np.rint(hue * 256).astype(np.int64) % 256, np.rint(saturation * 255), value)
         for row, level in zip(counts, levels, strict=True):
             row += np.bincount(level.astype(np.int64).ravel(), minlength=256)
     return _parts(counts.reshape(-1), rgb)

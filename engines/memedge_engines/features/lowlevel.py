@@ -17,7 +17,7 @@ from ..preprocess.reference import bilinear_taps
 from .colors import gray, hsv
 from .declared import feature, output, picture
 
-_WIDTH = 500
+_WIDTH, _TALLEST = 500, 2000
 _KEPT_OUT = 60
 """Half the side of the block around frequency 0 that blurriness leaves out."""
 
@@ -36,20 +36,20 @@ def contrast_of(rgb: NDArray[np.uint8]) -> float:
 
 
 @lru_cache(4)
-def _taps(source: int, target: int) -> NDArray[np.float32]:
-    return bilinear_taps(source, target).astype(np.float32)
+def _taps(source: int, target: int) -> NDArray[np.float64]:
+    return bilinear_taps(source, target)
 
 
 def blurriness_of(rgb: NDArray[np.uint8]) -> float:
     """Mean of 20 ln(magnitude + 1e-8) after a high-pass filter: the sharper a picture, the larger.
 
-    Grey, resized bilinearly to a width of 500 (heights in proportion, at most 4000), 120x120 frequencies around 0 left
+    Grey, resized bilinearly to a width of 500 (heights in proportion, at most 2000), 120x120 frequencies around 0 left
     out. The magnitudes of a flat picture are nothing but rounding errors: about 20 ln(1e-8) = -368.
     """
-    levels = gray(rgb).astype(np.float32)
-    height = min(8 * _WIDTH, max(1, int(levels.shape[0] * _WIDTH / levels.shape[1])))
+    levels = gray(rgb).astype(np.float64)
+    height = min(_TALLEST, max(1, int(levels.shape[0] * _WIDTH / levels.shape[1])))
     sized = _taps(levels.shape[0], height) @ levels @ _taps(levels.shape[1], _WIDTH).T
-    spectrum = np.fft.fft2(sized.astype(np.float64))
+    spectrum = np.fft.fft2(sized)
     # The block's rows and columns -60..59 around frequency 0, which lies in the corner of an unshifted spectrum.
     rows, columns = (np.arange(-_KEPT_OUT, _KEPT_OUT) % side for side in spectrum.shape)
     spectrum[np.ix_(rows, columns)] = 0.0
