@@ -20,6 +20,7 @@ from memedge.errors import UsageError
 from memedge_engines.manifest import Manifest, Node, NodeInput, NodeOutput, Role, Target
 
 from ..train.fitting import FittedPart
+from . import aggregates
 from .frame import FIRST
 
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -45,8 +46,8 @@ class Graph:
 
 @dataclass(frozen=True)
 class Feed:
-    """What one graph node is run on, n times: input name to float32 ``[n, ...]`` as its module takes it, or, for values
-    of other graph nodes, int64 ``[n, last]``: rows of that node's output."""
+    """What one node is run on, n times: input name to float32 ``[n, ...]`` as its module takes it (of a host node
+    ``[n, last, ...]``), or, for values of nodes that run too, int64 ``[n, last]``: rows of that node's output."""
 
     inputs: Mapping[str, Tensor]
 
@@ -156,31 +157,33 @@ class System(nn.Module):
         return found[-1] if found else None
 
     def forward(self, feeds: Mapping[str, Feed], values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Run the graph nodes on what they are fed.
+        """Run the graph nodes, and the host nodes behind them, on what they are fed.
 
         Args:
-            feeds: graph node name to its feed; nodes without one do not run.
-            values: ``node.output`` to rows that are known already (of host nodes behind graph nodes, say).
+            feeds: node name to its feed; nodes without one do not run.
+            values: ``node.output`` to rows that are known already.
 
         Returns:
             ``node.output`` to ``[n, ...]``, one row a call.
         """
         found: dict[str, Tensor] = dict(values or {})
         for node in self.nodes:
-            if node.kind != "graph" or node.name not in feeds:
+            if node.name not in feeds:
                 continue
-            tensors = [self._input(item, feeds[node.name].inputs[item.name], found) for item in node.inputs]
-            results = self.graphs[node.name].module(*tensors)
-            for output, rows in zip(node.outputs, results, strict=True):
-                found[f"{node.name}.{output.name}"] = rows
+            elements: dict[str, Tensor] = {}
+            for item in node.inputs:
+                rows = feeds[node.name].inputs[item.name]
+                if not rows.is_floating_point():
+                    rows = found[item.source][rows]
+                    rows = rows[:, 0] if node.kind == "graph" and item.last == 1 else rows
+                elements[item.name] = rows
+            if node.kind == "graph":
+                results = self.graphs[node.name].module(*elements.values())
+                outputs = {o.name: result for o, result in zip(node.outputs, results, strict=True)}
+            else:
+                outputs = aggregates.run(node, elements)
+            found.update({f"{node.name}.{name}": result for name, result in outputs.items()})
         return found
-
-    @staticmethod
-    def _input(item: NodeInput, given: Tensor, found: Mapping[str, Tensor]) -> Tensor:
-        if item.source in ("source", "caller") or given.is_floating_point():
-            return given
-        rows = found[item.source][given]
-        return rows if item.last > 1 else rows[:, 0]
 
     def for_loss(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of :meth:`forward` as losses take them: ``score`` ``[B,T]``, and by role and name what the target's
