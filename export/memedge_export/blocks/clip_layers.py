@@ -12,6 +12,13 @@ from .conv3d_as_2d import fold, pad_frames, unfold
 Sizes = tuple[int, int, int]
 
 
+def init_convolutions(network: nn.Module) -> None:
+    """He initialisation of 3-D convolutions by what one output value reads, so that depthwise ones keep their scale."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+
+
 def same_pads(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) for each axis of TensorFlow's ``same`` padding: ``ceil(size / stride)`` results, and of an odd
     excess the larger part behind."""

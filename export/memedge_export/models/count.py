@@ -23,19 +23,19 @@ def macs_of(model: nn.Module, *inputs: Tensor) -> int:
     """Multiply-adds of convolutions and linear layers for inputs with a batch of one.
 
     Runs the model once; a model on the meta device costs nothing. Normalisation, activation and pooling are not
-    counted.
+    counted. Frames of a clip that are folded into the batch (3-D convolutions as 2-D ones) all count.
     """
     total = 0
 
     def convolution(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
         assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-        total += output[0].numel() * math.prod(module.kernel_size) * module.in_channels // module.groups
+        total += output.numel() * math.prod(module.kernel_size) * module.in_channels // module.groups
 
     def linear(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
         assert isinstance(module, nn.Linear)
-        total += output[0].numel() * module.in_features
+        total += output.numel() * module.in_features
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     hooks = [m.register_forward_hook(convolution) for m in model.modules() if isinstance(m, kinds)]
