@@ -160,6 +160,8 @@ def _provenance_lines(manifest: Manifest) -> list[str]:
     origin = manifest.provenance
     training = origin.training
     lines = [f"model: {origin.model}", f"precision: {', '.join(origin.precision)}", f"training: {training.status}"]
+    lines += [f"option {name}: {value}" for name, value in sorted(origin.options.items())]
+    lines += [f"extractor {name}: {version}" for name, version in sorted(origin.extractors.items())]
     if training.datasets:
         lines.append(f"trained on: {', '.join(training.datasets)}")
     if training.spearman is not None:
@@ -177,7 +179,7 @@ def _provenance_lines(manifest: Manifest) -> list[str]:
         lines.append(f"calibration: {calibration.method}, {calibration.frames} frames of {calibration.source}")
         lines += [f"calibration {method}: {value:g}" for method, value in calibration.per_method.items()]
     if origin.excluded:
-        lines.append(f"excluded from int8: {', '.join(origin.excluded)}")
+        lines += [f"excluded from int8: {text}" for text in origin.excluded]
     lines += [f"promoted: {p.node} {p.layer}: {p.reason}" for p in origin.promoted]
     lines.append(f"licence: {' '.join(origin.licence.split())}")
     lines.append(f"created: {origin.created}")

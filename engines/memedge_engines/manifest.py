@@ -201,7 +201,13 @@ class Golden(_Strict, frozen=True, kw_only=True):
 
 
 class Provenance(_Strict, frozen=True, kw_only=True):
-    """Where the bundle comes from."""
+    """Where the bundle comes from.
+
+    Attributes:
+        excluded: graph nodes without an int8 lowering in a bundle that has some, each with its reason.
+        options: of the model, as they are typed.
+        extractors: host extractors that the parameters belong to, name to version.
+    """
 
     model: str
     precision: tuple[Literal["fp32", "fp16", "int8"], ...]
@@ -214,6 +220,8 @@ class Provenance(_Strict, frozen=True, kw_only=True):
     promoted: tuple[Promoted, ...] = ()
     parameters: int | None = None
     macs: int | None = None
+    options: dict[str, str] = {}
+    extractors: dict[str, str] = {}
 
 
 class Manifest(_Strict, frozen=True, kw_only=True):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 
 from memedge.console import status
 from memedge.errors import UsageError
@@ -24,7 +20,8 @@ from .data.pictures import Picture
 from .model_card import model_card
 from .models import count
 from .models.frame import FrameModel
-from .onnx_export import INPUT, OPSET, check_parity, export_graph, open_session
+from .onnx_export import INPUT, check_parity, export_graph, open_session
+from .provenance import now, tools
 from .quant.pipeline import Quantised, QuantOptions, quantise
 from .weights import Loaded
 
@@ -32,9 +29,14 @@ NODE = "model"
 WINDOW_S = 7.0
 PRECISIONS = ("fp32", "fp16", "int8")
 # Least tolerance of a golden score; see tolerance(). Back ends round int8 and fp16 sums differently.
-_FLOOR = 1e-3
-_LOWERING_FLOOR = {"cpu": 5e-3, "trt-int8": 1e-2, "trt-fp16": 5e-3}
+FLOOR = 1e-3
+LOWERING_FLOOR = {"cpu": 5e-3, "trt-int8": 1e-2, "trt-fp16": 5e-3}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+UNTRAINED_LICENCE = {
+    True: "random weights made by memedge: Apache-2.0",
+    False: "not known: the licence of the weights and of the data behind them was not recorded",
+}
+"""Whether untrained -> the licence where nothing else is known."""
 
 
 def export(
@@ -68,9 +70,7 @@ def export(
     """
     wanted = check_precisions(precisions)
     models.entry(model)
-    label = name or model
-    if not _NAME.match(label):
-        raise UsageError(f"bundle name '{label}'; expected letters, digits, _ . and -, at most 64")
+    label = check_label(name or model)
     path = Path(f"{model}-{'-'.join(wanted)}") if out is None else out
     bundles.check_destination(path, force=force)
     frames = golden.rendered() if golden_dir is None else golden.from_folder(golden_dir)
@@ -96,6 +96,13 @@ def export(
     for line in summary.lines(written, files, found):
         status(line)
     return written
+
+
+def check_label(label: str) -> str:
+    """The bundle's name; UsageError where it cannot be one."""
+    if not _NAME.match(label):
+        raise UsageError(f"bundle name '{label}'; expected letters, digits, _ . and -, at most 64")
+    return label
 
 
 def check_precisions(precisions: Sequence[str]) -> list[str]:
@@ -135,7 +142,7 @@ def with_lowerings(
             optimise=lowering == "cpu",
         )
         if lowering in found.passed:
-            limits[lowering] = float(f"{max(_LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
+            limits[lowering] = float(f"{max(LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
     more["golden.npz"] = golden.with_scores(files["golden.npz"], scores)
     more["ranges.json"], more["fidelity.json"] = found.ranges, found.fidelity
     precision = tuple(p for p in PRECISIONS if p == "fp32" or p in wanted)
@@ -217,9 +224,9 @@ def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[M
             model=loaded.id,
             precision=("fp32",),
             training=loaded.training,
-            licence=loaded.licence or _licence(loaded),
-            created=_now(),
-            tools=_tools(),
+            licence=loaded.licence or UNTRAINED_LICENCE[loaded.training.status == "untrained"],
+            created=now(),
+            tools=tools(),
             parameters=count.parameters(loaded.model),
             macs=count.macs(loaded.model, size),
         ),
@@ -252,31 +259,4 @@ def tolerance(loaded: Loaded, frames: Sequence[Picture], score: Callable[[np.nda
         tensor = golden.rounded_tensor(picture, contract)
         noise = rng.integers(-1, 2, tensor.shape).astype(np.float32) * step
         worst = max(worst, float(np.abs(score((tensor + noise).astype(np.float32)) - score(tensor)).max()))
-    return float(f"{max(_FLOOR, worst):.2g}")
-
-
-def _licence(loaded: Loaded) -> str:
-    if loaded.training.status == "untrained":
-        return "random weights made by memedge: Apache-2.0"
-    return "not known: the licence of the weights and of the data behind them was not recorded"
-
-
-def _now() -> str:
-    """UTC time to the second; SOURCE_DATE_EPOCH, where set, makes an export reproducible to the byte."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = (
-        datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-        if epoch and epoch.isdigit()
-        else datetime.datetime.now(datetime.timezone.utc)
-    )
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _tools() -> dict[str, str]:
-    tools = {"torch": str(torch.__version__), "opset": str(OPSET)}
-    for package in ("memedge", "onnx", "onnxscript", "onnxruntime"):
-        try:
-            tools[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tools
+    return float(f"{max(FLOOR, worst):.2g}")

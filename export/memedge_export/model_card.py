@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from memedge.errors import UsageError
 from memedge.models import card as find_card
 
 from .models import count, input_size
 from .weights import Loaded
+
+if TYPE_CHECKING:
+    from .system_weights import LoadedSystem
 
 _NOT_FOR = """\
 ## What it is not for
@@ -18,20 +25,40 @@ _NOT_FOR = """\
 
 
 def model_card(loaded: Loaded, name: str) -> str:
-    """The card as Markdown."""
-    training = loaded.training
+    """A frame model's card as Markdown."""
     card = find_card(loaded.id)
     size = input_size(loaded.preprocess)
     resize = loaded.preprocess.resize
-    lines = [
-        f"# {name}",
-        "",
+    facts = [
         f"Model `{loaded.id}`: {card.note or 'a residual network with a regression head'}.",
         f"{count.parameters(loaded.model):,} parameters, {count.macs(loaded.model, size) / 1e9:.2f} GMAC a picture of "
         f"{size[0]}x{size[1]} pixels (resize {resize.rule} {resize.size}).",
-        "Output: memorability, 0..1, higher is more memorable.",
-        "",
     ]
+    return _card(loaded, name, facts)
+
+
+def system_card(loaded: LoadedSystem, name: str, graphs: Mapping[str, tuple[int, int]]) -> str:
+    """A system's card as Markdown; ``graphs``: parameters and multiply-adds a run of each graph node."""
+    try:
+        note = find_card(loaded.id).note
+    except UsageError:  # another package's system
+        note = ""
+    facts = [f"System `{loaded.id}`" + (f": {note}." if note else "."), ""]
+    for node in loaded.network.nodes:
+        when = f"every {node.period_s:g} s" if node.period_s else "whenever an input is new"
+        if node.name in graphs:
+            parameters, macs = graphs[node.name]
+            facts.append(f"- `{node.name}`: a network, {parameters:,} parameters, {macs / 1e9:.2f} GMAC a run, {when}")
+        else:
+            facts.append(f"- `{node.name}`: {node.extractor}, computed on the host, {when}")
+    if loaded.options:
+        facts += ["", "Options: " + ", ".join(f"{key} {value}" for key, value in sorted(loaded.options.items())) + "."]
+    return _card(loaded, name, [*facts, ""])
+
+
+def _card(loaded: Loaded | LoadedSystem, name: str, facts: Sequence[str]) -> str:
+    training = loaded.training
+    lines = [f"# {name}", "", *facts, "Output: memorability, 0..1, higher is more memorable.", ""]
     if training.status == "untrained":
         lines += ["**UNTRAINED: the scores of this bundle mean nothing.**", "", training.notes, "", _NOT_FOR]
         return "\n".join(lines)

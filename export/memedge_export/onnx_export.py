@@ -90,13 +90,13 @@ class _Affine(nn.Module):
         shape = (-1, *([1] * (x.dim() - 2)))
         return x * self.get_buffer("factor").reshape(shape) + self.get_buffer("summand").reshape(shape)
 
-    def folded(self, frames: int) -> _Affine:
-        """The same on clips whose frames are folded into the batch."""
-        return self
-
 
 def fold_batch_norm(network: M) -> M:
     """A copy in evaluation mode whose batch-norms are folded into the convolutions before them."""
+    return _without_norms(_folded(network))
+
+
+def _folded(network: M) -> M:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     folded = copy.deepcopy(network).cpu().float().eval()
@@ -104,11 +104,15 @@ def fold_batch_norm(network: M) -> M:
         for owner, conv, norm in _pairs(module):
             setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
             setattr(owner, norm, nn.Identity())
-    for module in list(folded.modules()):
+    return folded
+
+
+def _without_norms(network: M) -> M:
+    for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(module, name, _Affine(child))
-    return folded
+    return network
 
 
 def _pairs(module: nn.Module) -> Sequence[tuple[nn.Module, str, str]]:
@@ -146,16 +150,15 @@ def export_module(
         module: takes its inputs by position and gives a tuple of tensors.
         examples: input name to float32 ``[B, ...]``, B at least 2, in the module's order; all sizes but B are fixed.
         outputs: names, in the module's order.
-        form: makes the module to export of a copy without batch-norms.
+        form: makes the module to export of a copy whose batch-norms are folded where they follow a convolution.
 
     Raises:
         ExportError: neither exporter takes it, ONNX's full checker refuses the graph, or it needs forbidden operators.
     """
     import onnx
 
-    folded: nn.Module = fold_batch_norm(module)
-    if form is not None:
-        folded = form(folded).eval()
+    folded: nn.Module = _folded(module)
+    folded = _without_norms(folded if form is None else form(folded).eval())
     args = tuple(examples.values())
     with torch.no_grad():
         shapes = [tuple(found.shape) for found in folded(*args)]

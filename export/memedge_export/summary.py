@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from memedge.fidelity import LoweringFidelity
 from memedge_engines.bundle import Bundle
+from memedge_engines.manifest import Manifest
 
 from .quant.pipeline import Quantised
 
@@ -17,16 +18,15 @@ def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | None) -
     mark = "UNTRAINED: its scores mean nothing" if manifest.untrained else "trained"
     megabytes = sum(len(data) for data in files.values()) / 1e6
     made = [f"wrote bundle '{bundle.path}' ({manifest.provenance.model}, {megabytes:.1f} MB, {mark})"]
-    node = manifest.nodes[0]
     rows = [("lowering", "MB", "int8 MACs", "Spearman", "mean |diff|", "here", "gate")]
-    rows.append(("fp32", _megabytes(files[node.files["fp32"].file]), "-", "1", "0", _speed(found, False), "-"))
+    rows.append(("fp32", _megabytes(_bytes(manifest, files, "fp32")), "-", "1", "0", _speed(found, False), "-"))
     for name, result in found.results.items() if found is not None else ():
         share = f"{100 * result.mac_share:.1f} %" if name != "trt-fp16" else "-"
         rho, mean = result.fidelity.spearman, result.fidelity.mean_abs
         rows.append(
             (
                 name,
-                _megabytes(files[node.files[name].file]),  # type: ignore[index]
+                _megabytes(_bytes(manifest, files, name)),
                 share,
                 "none" if rho is None else f"{rho:.4f}",
                 "none" if mean is None else f"{mean:.4f}",
@@ -48,8 +48,14 @@ def next_command(bundle: Bundle) -> str:
     return f"next: memedge run --source camera0 --bundle {shlex.quote(str(bundle.path))}"
 
 
-def _megabytes(data: bytes) -> str:
-    return f"{len(data) / 1e6:.1f}"
+def _bytes(manifest: Manifest, files: Mapping[str, bytes], lowering: str) -> int:
+    """Bytes of all nodes' files of a lowering."""
+    entries = [node.files.get(lowering) for node in manifest.nodes]  # type: ignore[call-overload]
+    return sum(len(files[entry.file]) for entry in entries if entry is not None)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f}"
 
 
 def _speed(found: Quantised | None, lowered: bool) -> str:

@@ -14,12 +14,17 @@ from memedge.errors import UsageError
 def command(
     model: Annotated[str, typer.Option("--model", help="Which model: see `memedge models`.")],
     weights: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--weights",
-            help="A .safetensors or .pth file, or `imagenet` (torchvision's own download). "
-            "Default: the newest run, else untrained.",
+            metavar="[PART=]FILE",
+            help="A .safetensors or .pth file, or `imagenet` (torchvision's own download); PART=FILE for a part of a "
+            "system, repeatable. Default: the newest run, else untrained.",
         ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of a system, repeatable."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -74,8 +79,10 @@ def command(
     if threads < 0:
         raise UsageError(f"--threads {threads}; expected 0 or more")
     from ..export_bundle import check_precisions, export
+    from ..models.system import read_options, system_entry
     from ..quant.pipeline import QuantOptions
     from ..summary import next_command
+    from ..system_bundle import export_system
 
     wanted = check_precisions(named or flags or ["fp32"])
     quant = QuantOptions(
@@ -93,8 +100,28 @@ def command(
     only_float = wanted == ["fp32"]
     if only_float and (calib or ranges or allow or allow_small_gate):
         raise UsageError("--calib, --ranges, --allow and --allow-small-gate belong to --int8 or --fp16")
-    bundle = export(
-        model, weights, out, force=force, precisions=wanted, golden_dir=golden, seed=seed, name=name, quant=quant
-    )
+    entry = system_entry(model)
+    if entry is not None:
+        bundle = export_system(
+            entry,
+            weights or (),
+            out,
+            options=read_options(option or ()),
+            force=force,
+            precisions=wanted,
+            golden_dir=golden,
+            seed=seed,
+            name=name,
+            quant=quant,
+        )
+    else:
+        if option:
+            raise UsageError(f"--option {option[0]}: {model} has no options")
+        if weights is not None and len(weights) > 1:
+            raise UsageError(f"--weights is given {len(weights)} times; {model} has no parts")
+        first = weights[0] if weights else None
+        bundle = export(
+            model, first, out, force=force, precisions=wanted, golden_dir=golden, seed=seed, name=name, quant=quant
+        )
     print(bundle.path, flush=True)
     status(next_command(bundle))

@@ -298,6 +298,17 @@ def checked_options(entry: SystemEntry, given: Mapping[str, Any]) -> dict[str, A
     return found
 
 
+def read_options(words: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` words as typed; UsageError for another form or a key that stands twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals) or key in found:
+            raise UsageError(f"--option '{word}'; expected KEY=VALUE, each key once")
+        found[key] = value
+    return found
+
+
 def _value(entry: SystemEntry, name: str, value: Any) -> Any:
     default = entry.options[name]
     if not isinstance(value, str) or isinstance(default, str):

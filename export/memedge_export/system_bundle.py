@@ -1,0 +1,198 @@
+"""From a system and its weights to a bundle of several nodes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from memedge.console import status
+from memedge_engines import bundle as bundles
+from memedge_engines import extractors
+from memedge_engines import golden as golden_frames
+from memedge_engines.bundle import Bundle
+from memedge_engines.golden import GoldenFrames, RunGraph
+from memedge_engines.manifest import Domain, Golden, Manifest, Preprocess, Provenance
+
+from . import golden, summary
+from .data.pictures import Picture
+from .errors import ExportError
+from .export_bundle import FLOOR, UNTRAINED_LICENCE, check_label, check_precisions
+from .model_card import system_card
+from .models import count
+from .models.system import System, SystemEntry
+from .provenance import now, tools
+from .quant.pipeline import QuantOptions
+from .system_graphs import NodeGraph, export_nodes, session_runner, shown, values
+from .system_weights import LoadedSystem, load_system
+
+
+def export_system(
+    entry: SystemEntry,
+    weights: Sequence[str] = (),
+    out: Path | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    force: bool = False,
+    precisions: Sequence[str] = ("fp32",),
+    golden_dir: Path | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    runs: Path = Path("runs"),
+    quant: QuantOptions | None = None,
+) -> Bundle:
+    """Export a system as a bundle; an interrupted export leaves nothing.
+
+    Args:
+        weights: see :mod:`.system_weights`; none: the newest run, else untrained.
+        options: of the system, as typed.
+        Others: as of :func:`.export_bundle.export`.
+
+    Raises:
+        UsageError: an unknown option, part or precision.
+        GateError: a lowering that does not rank pictures as the float graphs do; nothing is written then.
+        WeightsError, DataError, ExportError, BundleError: see the modules.
+    """
+    wanted = check_precisions(precisions)
+    label = check_label(name or entry.id)
+    path = Path(f"{entry.id}-{'-'.join(wanted)}") if out is None else out
+    bundles.check_destination(path, force=force)
+    pictures = golden.rendered() if golden_dir is None else golden.from_folder(golden_dir)
+    loaded = load_system(entry, weights, seed=seed, runs=runs, options=options)
+    for note in loaded.notes:
+        status(note)
+    check_hosts(loaded.network)
+    manifest, files, _ = assemble(loaded, pictures, name=label)
+    written = bundles.write(path, manifest, files, force=force)
+    for line in summary.lines(written, files, None):
+        status(line)
+    return written
+
+
+def check_hosts(network: System) -> None:
+    """Raise ExportError where a host node names an extractor that this memedge does not have."""
+    for node in network.nodes:
+        if node.kind != "graph":
+            try:
+                extractors.find(node)
+            except Exception as error:
+                raise ExportError(f"this system cannot run here: {error}") from None
+
+
+def assemble(
+    loaded: LoadedSystem, pictures: Sequence[Picture], *, name: str
+) -> tuple[Manifest, dict[str, bytes], dict[str, NodeGraph]]:
+    """Manifest and files of a float bundle, checked against torch but not written; and its graphs by node.
+
+    Raises:
+        ExportError: a graph does not give torch's numbers.
+    """
+    network = loaded.network
+    blank = network.dataflow
+    frames = shown(blank, pictures)
+    graphs = export_nodes(network, frames)
+    run = session_runner({node: graph.exported.data for node, graph in graphs.items()})
+    scores = golden_scores(blank, frames, run)
+    spread = float(np.abs(golden_scores(blank, noisy(blank, frames), run) - scores).max())
+    archive = golden_frames.pack(frames.frames, frames.tensors, {"fp32": scores})
+    total = sum(graph.macs for graph in graphs.values())
+    card = system_card(loaded, name, {node: (g.parameters, g.macs) for node, g in graphs.items()}).encode()
+    files = {f"{node}.onnx": graph.exported.data for node, graph in graphs.items()}
+    nodes = tuple(
+        msgspec.structs.replace(
+            node, files={"fp32": bundles.file_entry(f"{node.name}.onnx", files[f"{node.name}.onnx"])}
+        )
+        if node.kind == "graph"
+        else node
+        for node in blank.nodes
+    )
+    files |= {"golden.npz": archive, "model_card.md": card}
+    traced = {
+        f"exporter of node {node}": f"tracing, because the current one cannot: {graph.exported.reason}"
+        for node, graph in graphs.items()
+        if graph.exported.reason
+    }
+    manifest = Manifest(
+        schema=1,
+        name=name,
+        nodes=nodes,
+        targets=tuple(
+            msgspec.structs.replace(target, quantiles=loaded.quantiles.get(target.name)) for target in blank.targets
+        ),
+        domain=_domain(loaded),
+        golden=Golden(
+            file=bundles.file_entry("golden.npz", archive),
+            frames=len(pictures),
+            tolerance={"fp32": float(f"{max(FLOOR, spread):.2g}")},
+        ),
+        provenance=Provenance(
+            model=loaded.id,
+            precision=("fp32",),
+            training=loaded.training,
+            licence=loaded.licence or UNTRAINED_LICENCE[loaded.untrained],
+            created=now(),
+            tools={**tools(), **traced},
+            parameters=count.parameters(network),
+            macs=total,
+            options={key: _typed(value) for key, value in sorted(loaded.options.items())},
+            extractors=dict(network.extractors),
+        ),
+        files={"model_card": bundles.file_entry("model_card.md", card)},
+    )
+    return manifest, files, graphs
+
+
+def golden_scores(
+    manifest: Manifest, frames: GoldenFrames, run: RunGraph, lowering: str = "fp32"
+) -> NDArray[np.float64]:
+    """Scores of all golden frames, float64 ``[frames, targets]``, clipped to 0..1 as the runtime clips them.
+
+    Raises:
+        ExportError: a score is not one finite number.
+    """
+    rows = []
+    for number in range(len(frames.frames)):
+        found = values(manifest, frames, number, run, lowering)
+        row = [np.asarray(found[target.source], np.float64).reshape(-1) for target in manifest.targets]
+        for target, value in zip(manifest.targets, row, strict=True):
+            if value.size != 1 or not np.isfinite(value).all():
+                raise ExportError(
+                    f"target '{target.name}': golden frame {number} gives {value[:3]}; expected one finite number"
+                )
+        rows.append(np.concatenate(row).clip(0, 1))
+    return np.stack(rows)
+
+
+def noisy(manifest: Manifest, frames: GoldenFrames) -> GoldenFrames:
+    """The golden frames with random errors of one level in every tensor: what another device may find."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        (node.name, item.name): tuple(_noise(rng, t, contract) for t in frames.tensors[node.name, item.name])
+        for node, item, contract in golden_frames.source_inputs(manifest)
+    }
+    return GoldenFrames(frames.frames, tensors, frames.scores)
+
+
+def _noise(rng: np.random.Generator, tensor: NDArray[np.float32], contract: Preprocess) -> NDArray[np.float32]:
+    step = contract.scale / np.array(contract.std, np.float32).reshape(1, -1, 1, 1)
+    return (tensor + rng.integers(-1, 2, tensor.shape).astype(np.float32) * step).astype(np.float32)
+
+
+def _domain(loaded: LoadedSystem) -> Domain | None:
+    """The manifest's block of the out-of-domain flag."""
+    source = loaded.network.output_of("embedding")
+    if loaded.domain is None or source is None:
+        return None
+    known = loaded.domain
+    return Domain(source=source, mean=known.mean, std=known.std, threshold=known.threshold)
+
+
+def _typed(value: Any) -> str:
+    """An option's value as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(_typed, value)) if isinstance(value, (list, tuple)) else str(value)
