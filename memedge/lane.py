@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ from .sampling import VideoScore, sampling_period
 from .scorer import Scorer, fresh_targets, needs_several
 from .sinks.base import Latency, Moment, Summary
 from .stats import LatencyStats
+from .titles import title_flags
 
 LARGEST_LISTED_OUTPUT = 256
 STAGES = ("decode", "preprocess", "infer", "queue", "rolling", "sinks", "total")
@@ -79,6 +81,7 @@ class Lane:
         source: what readings call the source.
         live: whether frames come from a live source.
         frames: number of frames of the source where known.
+        caller: values of the bundle's caller inputs.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Lane:
         live: bool,
         options: LaneOptions,
         frames: int | None = None,
-        caller: dict[str, Any] | None = None,
+        caller: Mapping[str, Any] | None = None,
     ) -> None:
         self.scorer = scorer
         self.label = label
@@ -125,6 +128,7 @@ class Lane:
         self._stream = f"{source}#{label}#{id(self)}"
         self._last_outputs: Outputs | None = None
         self._newest_scored_s: float | None = None
+        self._title_flags = title_flags(manifest, caller or {})
         scorer.executor.open_stream(self._stream, caller, self._rates())
         self._open = True
 
@@ -188,7 +192,7 @@ class Lane:
                 if track.last is not None:
                     fresh[name] = (track.last, track.complete)
         if fresh:
-            flags.update(self._domain_flags)
+            flags.update(self._domain_flags, self._title_flags)
         begin = time.perf_counter()
         self.seen += 1
         targets = {name: self._update(track, frame, flags, fresh.get(name)) for name, track in self.tracks.items()}

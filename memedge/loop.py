@@ -23,6 +23,7 @@ from .scorer import Scorer
 from .sinks.base import Picture, Sink, SinkContext, Summary
 from .sources.base import Source, SourceInfo
 from .stats import RateMeter
+from .titles import caller_values, check_title
 
 _POLL_S = 0.2
 
@@ -35,7 +36,7 @@ class LoopOptions:
         lane: scoring options, for every bundle.
         frozen_after_s: bit-identical live frames for this long raise the flag ``frozen``.
         max_seconds: stop after this much capture time, or none.
-        caller: values of caller inputs (a title), for every bundle.
+        caller: values of caller inputs, for every bundle; text under ``title``, for those that take one.
     """
 
     lane: LaneOptions = field(default_factory=LaneOptions)
@@ -63,6 +64,9 @@ class Loop:
         sinks: started, fed and finished here; closed by whoever made them, so that several sources can share them.
         between: called between frames with the number of frames so far, for engine swaps and progress.
 
+    Raises:
+        UsageError, BundleError: no bundles; a title that none of them takes, or that one cannot read.
+
     Attributes:
         summaries: bundle label to summary, complete once the loop has ended.
     """
@@ -81,6 +85,9 @@ class Loop:
         self._scorers = dict(scorers)
         self._sinks = list(sinks)
         self._options = options or LoopOptions()
+        caller = self._options.caller
+        check_title([scorer.manifest for scorer in scorers.values()], caller)
+        self._caller = {label: caller_values(scorer.bundle, caller) for label, scorer in scorers.items()}
         self._between = between
         self._stop = threading.Event()
         self._opening = True
@@ -149,9 +156,7 @@ class Loop:
 
     def _open_lanes(self, info: SourceInfo) -> None:
         for label, scorer in self._scorers.items():
-            lane = Lane(
-                scorer, label, info.label, info.live, self._options.lane, info.frames, dict(self._options.caller)
-            )
+            lane = Lane(scorer, label, info.label, info.live, self._options.lane, info.frames, self._caller[label])
             self._lanes.append(lane)
 
     def _start_sinks(self, info: SourceInfo) -> None:

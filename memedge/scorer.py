@@ -22,6 +22,7 @@ from memedge_engines.frame import Frame
 from memedge_engines.manifest import Manifest, Target
 from memedge_engines.replaceable import ReplaceableExecutor
 
+from . import titles
 from .domain import DomainCheck
 from .errors import EngineError, UsageError
 from .rolling import percentile
@@ -29,7 +30,7 @@ from .rolling import percentile
 Picture = str | os.PathLike[str] | NDArray[np.uint8]
 _NAMES = itertools.count()
 # A bundle whose padding says wait is shown a picture this often at most before its window counts as never filling.
-_MOST_REPEATS = 4096
+MOST_REPEATS = 4096
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Score:
         targets: every target's value, 0..1.
         outputs: further outputs (``node.output``), without batch axis.
         flags: ``untrained``; ``out_of_domain`` (see :mod:`memedge.domain`); ``static`` when a bundle that needs several
-            frames was shown one picture repeatedly.
+            frames was shown one picture repeatedly; ``no_title`` where a bundle takes a title and none was given.
     """
 
     value: float
@@ -131,40 +132,44 @@ class Scorer:
         """The bundle's manifest."""
         return self.bundle.manifest
 
-    def score(self, picture: Picture) -> Score:
+    def score(self, picture: Picture, caller: Mapping[str, Any] | None = None) -> Score:
         """Score one picture.
 
         Args:
             picture: a path, or RGB uint8 ``[H, W, 3]``.
+            caller: values of the bundle's caller inputs; text under ``title`` where it takes a title.
 
         Raises:
             PictureError: the file cannot be read as a picture.
             FrameError: the array is not uint8 ``[H, W, 3]``.
+            UsageError: a title for a bundle that takes none.
         """
-        return self.score_batch([picture])[0]
+        return self.score_batch([picture], caller)[0]
 
-    def score_batch(self, pictures: Sequence[Picture]) -> list[Score]:
+    def score_batch(self, pictures: Sequence[Picture], caller: Mapping[str, Any] | None = None) -> list[Score]:
         """Score pictures, in batches of at most ``max_batch``; same results as one by one."""
         if self._closed:
             raise EngineError("scorer was used after it was closed")
+        titles.check_title([self.manifest], caller or {})
+        values = titles.caller_values(self.bundle, caller or {})
         scores: list[Score] = []
         for begin in range(0, len(pictures), self.max_batch):
-            scores.extend(self._score_chunk([as_rgb(p) for p in pictures[begin : begin + self.max_batch]]))
+            scores.extend(self._score_chunk([as_rgb(p) for p in pictures[begin : begin + self.max_batch]], values))
         return scores
 
-    def _score_chunk(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Score]:
+    def _score_chunk(self, pictures: Sequence[NDArray[np.uint8]], caller: Mapping[str, Any]) -> list[Score]:
         number = next(_NAMES)
         names = [f"score-{number}-{i}" for i in range(len(pictures))]
-        step = self._repeat_step()
+        step = repeat_step(self.manifest)
         opened = []
         try:
             for name in names:
-                self.executor.open_stream(name)
+                self.executor.open_stream(name, caller)
                 opened.append(name)
             newest: list[dict[str, NDArray[Any]]] = [{} for _ in names]
             whole = [False] * len(names)
             needed = {target.source for target in self.manifest.targets}
-            for repeat in range(_MOST_REPEATS):
+            for repeat in range(MOST_REPEATS):
                 frames = [Frame.from_rgb(p, pts_s=repeat * step, duration_s=step, index=repeat) for p in pictures]
                 try:
                     batch = list(zip(names, frames, strict=True))
@@ -178,25 +183,21 @@ class Scorer:
                 if all(whole):
                     break
             else:
-                raise EngineError(f"targets {sorted(needed)} gave nothing after {_MOST_REPEATS} repeats of the picture")
+                raise EngineError(f"targets {sorted(needed)} gave nothing after {MOST_REPEATS} repeats of the picture")
         finally:
             for name in opened:
                 self.executor.close_stream(name)
-        return [self._to_score(values) for values in newest]
+        flags = titles.title_flags(self.manifest, caller)
+        return [self._to_score(values, flags) for values in newest]
 
-    def _repeat_step(self) -> float:
-        steps = [n.period_s for n in self.manifest.nodes if n.period_s > 0]
-        steps += [i.stride_s for n in self.manifest.nodes for i in n.inputs if i.stride_s > 0]
-        return min(steps, default=1.0)
-
-    def _to_score(self, values: Mapping[str, NDArray[Any]]) -> Score:
+    def _to_score(self, values: Mapping[str, NDArray[Any]], more_flags: Sequence[str]) -> Score:
         targets = {t.name: target_value(t, values) for t in self.manifest.targets}
         primary = self.manifest.primary
         sources = {t.source for t in self.manifest.targets}
         flags = [
             f for f, on in (("static", needs_several(self.manifest)), ("untrained", self.manifest.untrained)) if on
         ]
-        flags += self._domain.flags(values)
+        flags += [*self._domain.flags(values), *more_flags]
         value = targets[primary.name]
         return Score(
             value,
@@ -267,6 +268,13 @@ def target_value(target: Target, values: Mapping[str, NDArray[Any]]) -> float:
 def needs_several(manifest: Manifest) -> bool:
     """Whether a score depends on more than one frame."""
     return any(item.last > 1 for node in manifest.nodes for item in node.inputs)
+
+
+def repeat_step(manifest: Manifest) -> float:
+    """Seconds between two repeats of a still picture that is shown to a bundle which needs several frames."""
+    steps = [n.period_s for n in manifest.nodes if n.period_s > 0]
+    steps += [i.stride_s for n in manifest.nodes for i in n.inputs if i.stride_s > 0]
+    return min(steps, default=1.0)
 
 
 def as_rgb(picture: Picture) -> NDArray[np.uint8]:

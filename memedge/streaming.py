@@ -77,7 +77,7 @@ def stream(
         rate_hz: at most this many frames a second are scored; none scores every frame.
         options: how the source is opened.
         sinks: further takers of the readings; the caller closes them.
-        caller: values of the bundle's caller inputs (a title).
+        caller: values of the bundle's caller inputs; text under ``title`` where it takes a title.
 
     Raises:
         UsageError, SourceError, BundleError, EngineError: at once for names and bundles that are wrong, on the first

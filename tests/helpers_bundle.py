@@ -39,6 +39,7 @@ from helpers_graphs import (
 )
 from memedge_engines import bundle as bundles
 from memedge_engines.bundle import Bundle
+from memedge_engines.dataflow import default_value
 from memedge_engines.manifest import (
     Golden,
     InputStorage,
@@ -207,6 +208,8 @@ def reference_outputs(bundle: Bundle, rgb: np.ndarray, lowering: str = "fp32") -
         for item in node.inputs:
             if item.preprocess is not None:
                 inputs[item.name] = pillow_tensor(rgb, item.preprocess, item.last)
+            elif item.source == "caller":
+                inputs[item.name] = default_value(item)[np.newaxis]
             else:
                 value = values[item.source]
                 inputs[item.name] = np.stack([value] * item.last, 1) if item.last > 1 else value
@@ -239,10 +242,14 @@ def _write(
     targets: Sequence[Target],
     untrained: bool,
     golden: Sequence[np.ndarray] | None,
+    more: Mapping[str, bytes] | None = None,
 ) -> Bundle:
+    """``more``: further files by role."""
     lowerings = [key for key in nodes[0][1] if all(key in graphs for _, graphs in nodes)]
     frames = list(golden) if golden is not None else [picture(50), picture(51, 90, 60), picture(52, 48, 80)]
     files = {node.files[key].file: data for node, graphs in nodes for key, data in graphs.items()}
+    further = {role: bundles.file_entry(f"{role}.npz", data) for role, data in (more or {}).items()}
+    files.update({f"{role}.npz": data for role, data in (more or {}).items()})
 
     def manifest(golden_bytes: bytes) -> Manifest:
         return Manifest(
@@ -266,6 +273,7 @@ def _write(
                 created="2026-01-01T00:00:00Z",
                 tools={"onnx": onnx.__version__},
             ),
+            files=further,
         )
 
     arrays: dict[str, np.ndarray] = {}

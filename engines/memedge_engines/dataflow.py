@@ -2,7 +2,8 @@
 
 Which nodes are due is a function of capture times and periods alone; offline evaluation uses this very module.
 A node is due at the frame nearest to each of its ticks; ``period_s`` 0 means every offered frame, or the rates that the
-stream was opened with; a node fed only by other nodes, with period 0, runs whenever one of them ran.
+stream was opened with; a node fed only by other nodes, with period 0, runs whenever one of them ran; a node fed by the
+caller alone runs at the stream's first frame, and again when its values have changed.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ def default_value(item: NodeInput) -> NDArray[np.float32]:
     if item.shape is None:
         return value
     return np.full(item.shape, value[0]) if value.size == 1 else value.reshape(item.shape)
+
+
+def _caller_only(node: Node) -> bool:
+    return node.period_s == 0 and all(item.source == "caller" for item in node.inputs)
 
 
 def picture_key(contract: Preprocess) -> tuple[object, ...]:
@@ -211,7 +216,15 @@ class StreamState:
                 raise ExecutorError(
                     f"caller input '{name}' has shape {list(array.shape)}; expected {list(known[name] or ())}"
                 )
+            if name not in self.caller or not np.array_equal(array, self.caller[name]):
+                self._forget_caller_nodes(name)
             self.caller[name] = array
+
+    def _forget_caller_nodes(self, changed: str | None = None) -> None:
+        """Nodes fed by the caller alone, with that input if one is named, run again at the next frame."""
+        for node in self._manifest.nodes:
+            if _caller_only(node) and changed in (None, *(item.name for item in node.inputs)):
+                self.values.pop(node.name, None)
 
     def caller_value(self, node: Node, item: NodeInput) -> NDArray[np.float32]:
         """The caller's value of an input, its default, or an EngineError that names it."""
@@ -225,6 +238,8 @@ class StreamState:
         """Whether a node without pictures and without a period runs, given the nodes that ran at this frame."""
         if node.period_s > 0 or any(item.source == "source" for item in node.inputs):
             return False
+        if _caller_only(node):
+            return node.name not in self.values
         return any(item.source.partition(".")[0] in ran for item in node.inputs)
 
     def gather(
@@ -279,6 +294,7 @@ class StreamState:
             item = next(i for i in self._manifest.node(node_name).inputs if i.name == input_name)
             if item.source != "source":
                 window.mark_partial()
+        self._forget_caller_nodes()
         self.values = {k: NodeValue(v.arrays, v.pts_s, False) for k, v in self.values.items()}
 
     def save(self, bundle_hash: str) -> bytes:

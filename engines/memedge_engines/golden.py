@@ -14,8 +14,6 @@ and for each lowering ``score_<lowering>``: float64 ``[frames, targets]``, targe
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +28,8 @@ from .errors import BundleError
 from .frame import Frame
 from .host_executor import to_input
 from .manifest import InputStorage, Manifest, Node, NodeInput, Preprocess
+from .npz import read_arrays
 
-# A picture that a device made must not need more than this to unpack: 16384 x 16384 RGB.
-_LARGEST_ARRAY = 1 << 30
-# What numpy and zipfile raise for bytes that are no npz, or that claim arrays larger than memory.
-_NOT_NPZ = (
-    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 RunGraph = Callable[[Node, dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 
@@ -102,14 +95,7 @@ def read(bundle: Bundle) -> GoldenFrames:
     entry = manifest.golden.file
     data = bundle.read(entry)
     where = f"'{bundle.path / entry.file}'"
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            _check_sizes(io.BytesIO(data), where)
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except BundleError:
-        raise
-    except _NOT_NPZ as error:
-        raise BundleError(f"{where} is not a golden file: {error}", fix="export the bundle again") from None
+    arrays = read_arrays(data, where, "golden file")
     count = manifest.golden.frames
 
     def take(name: str, dtype: str, check: Callable[[tuple[int, ...]], bool], expected: str) -> NDArray[Any]:
@@ -141,15 +127,6 @@ def read(bundle: Bundle) -> GoldenFrames:
 
 def _is_tensor(rank: int) -> Callable[[tuple[int, ...]], bool]:
     return lambda shape: 4 <= len(shape) <= rank and shape[0] == 1 and 0 not in shape
-
-
-def _check_sizes(data: io.BytesIO, where: str) -> None:
-    with zipfile.ZipFile(data) as archive:
-        for info in archive.infolist():
-            if info.file_size > _LARGEST_ARRAY:
-                raise BundleError(
-                    f"{where}: '{info.filename}' unpacks to {info.file_size} bytes; at most {_LARGEST_ARRAY}"
-                )
 
 
 def source_inputs(manifest: Manifest) -> list[tuple[Node, NodeInput, Preprocess]]:

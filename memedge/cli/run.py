@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..titles import TITLE
 
 _AGGREGATES = ("mean", "median", "exponential")
 _ENGINE, _SCORING, _OUTPUTS, _CAMERA = "Engine", "Scoring", "Outputs", "Cameras and streams"
@@ -59,6 +60,9 @@ def command(
     caller: Annotated[
         list[str] | None,
         _option("Value of a bundle's caller input.", panel=_SCORING, metavar="NAME=NUMBER[,NUMBER...]"),
+    ] = None,
+    title: Annotated[
+        str | None, _option("Title of the video, for bundles that take one.", panel=_SCORING, metavar="TEXT")
     ] = None,
     jsonl: Annotated[
         str | None, _option("Readings as JSON Lines; - is stdout.", panel=_OUTPUTS, metavar="FILE")
@@ -143,7 +147,7 @@ def command(
             to_s=to_s,
             decoder=decoder,
         ),
-        loop_options=LoopOptions(lane, frozen_after, max_seconds, _callers(caller or [])),
+        loop_options=LoopOptions(lane, frozen_after, max_seconds, _callers(caller or [], title)),
         outputs=Outputs(
             jsonl=jsonl,
             rotate_mb=rotate_mb,
@@ -176,16 +180,17 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _callers(words: list[str]) -> dict[str, list[float]]:
-    values: dict[str, list[float]] = {}
+def _callers(words: list[str], title: str | None) -> dict[str, list[float] | str]:
+    values: dict[str, list[float] | str] = {} if title is None else {TITLE: title}
     for word in words:
         name, equals, numbers = word.partition("=")
         try:
             if not (name and equals):
                 raise ValueError(word)
-            values[name] = [float(n) for n in numbers.split(",")]
-            if not all(map(math.isfinite, values[name])):
+            given = [float(n) for n in numbers.split(",")]
+            if name == TITLE or not all(map(math.isfinite, given)):
                 raise ValueError(word)
+            values[name] = given
         except ValueError:
             raise UsageError(f"--caller {word}; expected NAME=NUMBER[,NUMBER...]") from None
     return values

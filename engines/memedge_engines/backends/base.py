@@ -238,10 +238,11 @@ def _compatible(found: Sequence[Dim], wanted: Sequence[Dim]) -> bool:
 
 
 def contract_shape(item: NodeInput) -> tuple[Dim, ...] | None:
-    """Shape of the tensor that an input's contract makes, ``None`` for free sizes; none without a contract."""
+    """Shape of the tensor that an input's contract makes, ``None`` for free sizes; none where the manifest does not
+    say: values of other nodes, and of the caller without a shape."""
     contract = item.preprocess
     if contract is None:
-        return None
+        return None if item.shape is None else (None, *item.shape)
     size: tuple[Dim, Dim] = (None, None)
     if contract.crop.size is not None:
         size = contract.crop.size

@@ -68,7 +68,7 @@ class SyntheticEngine(Engine):
 
     def _input_shape(self, bundle: Bundle, item: NodeInput) -> tuple[Dim, ...] | None:
         window: tuple[Dim, ...] = (item.last,) if item.last > 1 else ()
-        if item.preprocess is not None:
+        if item.preprocess is not None or item.shape is not None:
             return contract_shape(item)
         if item.source == "caller":
             return None if item.default is None else (None, *window, len(item.default))
