@@ -81,13 +81,17 @@ class AlexLrn(nn.Module):
             if isinstance(conv, nn.Conv2d):
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """The features."""
+    def maps(self, frames: Tensor) -> Tensor:
+        """The last pool, ``[B,256,6,6]`` at full width; larger of larger frames."""
         x = self.norm1(self.pool(F.relu(self.conv1(frames))))
         x = self.norm2(self.pool(F.relu(self.conv2(x))))
         x = F.relu(self.conv4(F.relu(self.conv3(x))))
-        x = self.pool(F.relu(self.conv5(x)))
-        features: Tensor = self.fc7(self.fc6(x.flatten(1)))
+        pooled: Tensor = self.pool(F.relu(self.conv5(x)))
+        return pooled
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The features."""
+        features: Tensor = self.fc7(self.fc6(self.maps(frames).flatten(1)))
         return features
 
 

@@ -7,8 +7,6 @@ fitted SVR has the very same form with its support vectors in their place.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +15,7 @@ from .standardise import Standardise
 
 VECTORS = 1024
 """Stored vectors of a head, unless told otherwise."""
-Kind = Literal["rbf", "linear", "neighbours"]
+KINDS = ("rbf", "linear", "neighbours")
 # Squared distances below this are one place: float32 has no more digits for vectors of some thousand numbers.
 _SAME_PLACE = 1e-6
 FAR_AWAY = 1e30
@@ -43,12 +41,12 @@ class KernelHead(nn.Module):
     gamma: Tensor
 
     def __init__(
-        self, size: int, vectors: int = VECTORS, *, kind: Kind = "rbf", neighbours: int = 10, outputs: int = 1
+        self, size: int, vectors: int = VECTORS, *, kind: str = "rbf", neighbours: int = 10, outputs: int = 1
     ) -> None:
         super().__init__()
         if kind == "neighbours" and not 1 <= neighbours <= vectors:
             raise ValueError(f"{neighbours} neighbours of {vectors} vectors; expected 1 to {vectors}")
-        self.kind: Kind = kind
+        self.kind = kind
         self.neighbours = neighbours
         self.standardise = Standardise(size)
         self.out = nn.Linear(size if kind == "linear" else vectors, outputs)
@@ -70,7 +68,7 @@ class KernelHead(nn.Module):
         self.gamma.fill_(1 / size if gamma is None else gamma)
 
     @torch.no_grad()
-    def fit_inputs(self, inputs: Tensor, scores: Tensor) -> None:
+    def fit_inputs(self, inputs: Tensor, scores: Tensor, *, seed: int = 0) -> None:
         """Statistics, stored vectors and gamma from training features ``[N, size]`` with scores ``[N, outputs]``, nan
         where there is none; ``out`` starts at the mean score, of ``neighbours`` at the scores around each vector."""
         self.standardise.fit([inputs])
@@ -80,7 +78,7 @@ class KernelHead(nn.Module):
         if self.kind == "linear":
             return
         x = self.standardise(inputs)
-        centers, nearest = k_means(x, min(len(x), len(self.vectors)))
+        centers, nearest = k_means(x, min(len(x), len(self.vectors)), seed=seed)
         variance = float(x.var(unbiased=False))
         self.set_vectors(centers, 1 / (x.shape[1] * variance) if variance > 0 else None)
         if self.kind == "neighbours":

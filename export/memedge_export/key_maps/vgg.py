@@ -34,3 +34,17 @@ def _places(names: Mapping[str, Tensor]) -> dict[str, int]:
     is followed by a ReLU, each stage by a pool."""
     layers = sorted({(int(m[1]), int(m[2])) for m in map(_CONVOLUTION.match, names) if m})
     return {f"conv{stage}_{number}": 2 * position + stage - 1 for position, (stage, number) in enumerate(layers)}
+
+
+def is_vgg16(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state looks like a file of VGG-16."""
+    return _last(state, "features.28.weight", "conv5_3.weight") and not is_vgg19(state)
+
+
+def is_vgg19(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state looks like a file of VGG-19."""
+    return _last(state, "features.34.weight", "conv5_4.weight")
+
+
+def _last(state: Mapping[str, Tensor], *names: str) -> bool:
+    return any(name in state and state[name].ndim == 4 and tuple(state[name].shape[2:]) == (3, 3) for name in names)

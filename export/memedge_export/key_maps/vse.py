@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_NAMES = {"ff_image_W": "project.weight", "ff_image_b": "project.bias"}
+_NAMES = {"ff_image_W": "weight", "ff_image_b": "bias"}
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image projection; ``W`` is ``[4096,1024]``, ours its transpose. Word embedding and sentence encoder are
+    """The image projection alone; ``W`` is ``[4096,1024]``, ours its transpose. Word embedding and sentence encoder are
     dropped."""
     return {_NAMES[name]: tensor.T if tensor.ndim == 2 else tensor for name, tensor in state.items() if name in _NAMES}
 

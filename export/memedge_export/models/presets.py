@@ -18,10 +18,10 @@ def _squashed(size: int, crop: int | None = None) -> tuple[Resize, Crop]:
 IN224 = frame_preset(256, 224)
 
 
-def caffe227(crop: int | None = 227) -> Preprocess:
+def caffe227(crop: int | None = 227, size: int = 256) -> Preprocess:
     """MemNet's own: 256 x 256, the middle, BGR of 0..255 less the means of Caffe's ImageNet; ``crop`` none: all of
     it."""
-    resize, cut = _squashed(256, crop)
+    resize, cut = _squashed(size, crop)
     return Preprocess(
         color="bgr",
         resize=resize,
@@ -32,9 +32,9 @@ def caffe227(crop: int | None = 227) -> Preprocess:
     )
 
 
-def port227(crop: int | None = 227) -> Preprocess:
+def port227(crop: int | None = 227, size: int = 256) -> Preprocess:
     """The same geometry for MemNet's PyTorch port: RGB with ImageNet's normalisation."""
-    resize, cut = _squashed(256, crop)
+    resize, cut = _squashed(size, crop)
     return Preprocess(color="rgb", resize=resize, crop=cut, scale=1 / 255, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 

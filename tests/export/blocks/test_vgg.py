@@ -124,7 +124,7 @@ def test_projection_of_the_public_embedding() -> None:
     assert vse.detect(state)
     assert not vse.detect({"Wemb": torch.zeros(1)})
     block = IcProjection(6, 8 / 1024)
-    block.load_state_dict(vse.rename(state))
+    block.project.load_state_dict(vse.rename(state))
     x = rng.normal(size=(2, 6))
     expected = x / np.linalg.norm(x, axis=1, keepdims=True) @ weight + bias
     with torch.no_grad():
