@@ -44,14 +44,23 @@ def embeddings(
     return np.concatenate(found)
 
 
-def statistics(seen: NDArray[np.float64], held_out: NDArray[np.float64]) -> DomainStatistics:
-    """Statistics of training pictures' embeddings ``[N, F]``; the threshold is the 99 % quantile of held-out
-    distances."""
+def axes(seen: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each axis of training pictures' embeddings ``[N, F]``, as the manifest stores them."""
     mean, std = seen.mean(0), seen.std(0)
     std = np.maximum(std, _LEAST_STD * float(np.median(std)) or 1.0)
-    # As the manifest stores them.
-    mean, std = np.round(mean, 6), np.maximum(np.round(std, 6), 1e-6)
-    away = np.array([distance(row, mean, std) for row in held_out])
+    return np.round(mean, 6), np.maximum(np.round(std, 6), 1e-6)
+
+
+def distances(seen: NDArray[np.float64], held_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances ``[M]`` of held-out pictures' embeddings from those of training pictures, ``[M, F]`` and ``[N, F]``."""
+    mean, std = axes(seen)
+    return np.array([distance(row, mean, std) for row in held_out])
+
+
+def statistics(seen: NDArray[np.float64], away: NDArray[np.float64]) -> DomainStatistics:
+    """Statistics of training pictures' embeddings ``[N, F]``; the threshold is the 99 % quantile of held-out
+    distances ``[M]``."""
+    mean, std = axes(seen)
     threshold = round(float(np.quantile(away, QUANTILE)), 4)
     flagged = float((away > threshold).mean())
     return DomainStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()), threshold=threshold, flagged=flagged)
@@ -66,11 +75,12 @@ def record(
     *,
     feed: TrainingFeed | None = None,
     validation: ValidationFeed | None = None,
+    away: NDArray[np.float64] | None = None,
 ) -> None:
     """Write the statistics of a checkpoint's own weights into it; ``network`` takes those weights.
 
     At most 4,000 training records count. ``feed``, ``validation``: what keeps their pictures already; without them they
-    are read again.
+    are read again. ``away``: distances that take the place of ``held_out``'s, from cross-validation.
     """
     state, info = read_state(path)
     contract = None if info is None else info.preprocess
@@ -84,5 +94,7 @@ def record(
         validation = ValidationFeed(held_out[:MOST_PICTURES], contract, limit_bytes=0)
     shown = ValidationFeed(train, contract, limit_bytes=0).batches() if feed is None else feed.plain(train)
     seen = embeddings(network, shown, contract, len(train))
-    found = statistics(seen, embeddings(network, validation.batches(), contract, len(held_out)))
+    if away is None:
+        away = distances(seen, embeddings(network, validation.batches(), contract, len(held_out)))
+    found = statistics(seen, away)
     save(path, state, msgspec.structs.replace(info, domain=found))

@@ -27,6 +27,7 @@ from ..blocks.scene_trunk import SceneTrunk
 from ..data.pictures import Picture, fitted, normalise
 from ..errors import TrainingError
 from ..models.frame import FrameModel
+from . import domain
 from .augment import region
 from .kernel_teacher import Floats, KernelTeacher, Scaling
 from .recipe import Augmentation
@@ -130,20 +131,32 @@ def out_of_fold(
     *,
     seed: int,
     report: Callable[[str], None],
-) -> Floats:
-    """Scores ``[N]`` of every picture by a network trained on the other folds; ``network`` is left as it was."""
+) -> tuple[Floats, Floats]:
+    """Scores ``[N]`` of every picture by a network trained on the other folds, and the distances ``[N]`` of its
+    embedding from theirs (:mod:`.domain`); ``network`` is left as it was."""
     features = _extract(_trunk(network), pictures, len(scores), contract, recipe, seed)
-    found = np.zeros(len(scores))
+    found, away = np.zeros(len(scores)), np.zeros(len(scores))
     for number in np.unique(fold):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         student = copy.deepcopy(network)
         _fit(student, features, inside, scores[inside], contract, recipe, seed, report)
-        student.eval()
-        with torch.inference_mode():
-            for part in np.array_split(outside, max(1, len(outside) // _BATCH)):
-                found[part] = student(normalise(features.pixels[0, part], contract))[0][:, 0].numpy()
+        predicted, embedded = _shown(student, features.pixels[0], contract)
+        found[outside] = predicted[outside]
+        away[outside] = domain.distances(embedded[inside], embedded[outside])
         report(f"fold {number}: trained on {len(inside)}, scored {len(outside)}")
-    return found
+    return found, away
+
+
+def _shown(network: FrameModel, pixels: NDArray[np.uint8], contract: Preprocess) -> tuple[Floats, Floats]:
+    """Scores ``[N]`` and embeddings ``[N,F]`` of prepared pictures."""
+    network.eval()
+    scores, embedded = [], []
+    with torch.inference_mode():
+        for part in np.array_split(pixels, max(1, len(pixels) // _BATCH)):
+            score, embedding = network(normalise(part, contract))
+            scores.append(score[:, 0].double().numpy())
+            embedded.append(embedding.double().numpy())
+    return np.concatenate(scores), np.concatenate(embedded)
 
 
 def _extract(

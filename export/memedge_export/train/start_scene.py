@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from pathlib import Path
 
 import msgspec
@@ -16,7 +18,7 @@ from memedge_engines.manifest import Quantiles, Training
 
 from .. import models, weights
 from ..blocks.scene_trunk import SceneTrunk
-from ..checkpoint import CheckpointInfo, save
+from ..checkpoint import CheckpointInfo, replace_file, save
 from ..data.folds import folds
 from ..data.pictures import read_picture
 from ..data.readers import open_data, parse
@@ -30,6 +32,7 @@ from .scene import SceneRecipe, out_of_fold, train_scene
 
 MODEL = "memedge-s"
 BEST = "best.safetensors"
+FOLDS_FILE = "out_of_fold.csv"
 FOLDS = 5
 EPOCHS = 10
 
@@ -73,6 +76,8 @@ def training(
 ) -> Path:
     """Cross-validate on train and val, then train on all of both; returns the path of the checkpoint.
 
+    ``out_of_fold.csv`` beside it holds what was predicted for each picture by networks that had not seen it.
+
     Args:
         init: pretrained weights of the residual network; or ``pretrain``: ``tiny32:DIR`` to make them in ``out``.
         epochs: of the pretraining.
@@ -106,16 +111,32 @@ def training(
         return read_picture(records[index].path)
 
     with progress("pictures", FOLDS + 1):
-        found = out_of_fold(network, picture, scores, fold, contract, chosen, seed=seed, report=status)
+        found, away = out_of_fold(network, picture, scores, fold, contract, chosen, seed=seed, report=status)
         train_scene(network, picture, scores, contract, chosen, seed=seed, report=status)
     each = [spearman(found[fold == number], scores[fold == number]) or 0.0 for number in range(FOLDS)]
     status(f"{FOLDS}-fold Spearman {np.mean(each):.3f} (standard deviation over folds {np.std(each):.3f})")
+    _write_folds(out / FOLDS_FILE, records, fold, scores, found)
     info = _info(scored, records, fold, found, each, start, chosen, seed)
     save(out / BEST, network.state_dict(), info)
-    # val was trained on too; the test part's pictures, not their scores, say how far unseen ones of the kind lie.
-    held_out = [record for record in scored.records if record.split == "test"] or records
-    domain.record(out / BEST, network, records, held_out, seed)
+    # All pictures were trained on; how far unseen ones of the kind lie is known from the folds.
+    domain.record(out / BEST, network, records, [], seed, away=away)
     return out / BEST
+
+
+def _write_folds(
+    path: Path,
+    records: list[Record],
+    fold: NDArray[np.intp],
+    scores: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> None:
+    """What networks that had not seen a picture said of it: id, fold, score, predicted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "fold", "score", "predicted"))
+    for record, number, score, predicted in zip(records, fold, scores, found, strict=True):
+        writer.writerow((record.id, int(number), f"{score:.6f}", f"{predicted:.6f}"))
+    replace_file(path, text.getvalue().encode())
 
 
 def load_trunk(network: object, file: Path) -> CheckpointInfo | None:

@@ -144,11 +144,14 @@ def test_out_of_fold_scores_leave_the_network_as_it_was() -> None:
     pictures, scores = _scored(144)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     fold = np.arange(144) % 2
-    found = out_of_fold(
+    found, away = out_of_fold(
         network, pictures.__getitem__, scores, fold, entry.preprocess, _QUICK, seed=1, report=lambda _: None
     )
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert spearmanr(found, scores)[0] > 0.8
+    # Pictures of the same kind lie about as far away as a standard normal vector: 1 an axis.
+    assert 0.5 < np.median(away) < 2
+    assert (away > 0).all()
 
 
 def test_unfit_sets_and_models_are_refused() -> None:
