@@ -1,4 +1,4 @@
-"""Keras layers step by step in NumPy, channels last, and random weights with the names of AMNetVid's published files."""
+"""Keras layers step by step in NumPy, channels last, and random weights with the names of AMNetVid's public files."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ SCORES = {
     "dense_3": _layer(128, 128),
 }
 TAIL = {
-    "batch_normalization": {key: (128,) for key in ("gamma", "beta", "moving_mean", "moving_variance")},
+    "batch_normalization": dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (128,)),
     "dense_4": _layer(128, 64),
     "dense_5": _layer(64, 1),
 }

@@ -49,6 +49,15 @@ class Lstm(nn.Module):
         return _unroll(self.cell, steps)
 
 
+class _Gates(nn.Conv2d):
+    """A convolution of an input and a hidden state side by side, or of the input alone where the state is zero."""
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        if hidden is None:
+            return F.conv2d(x, self.weight[:, : x.shape[1]], self.bias, padding=1)
+        return super().forward(torch.cat((x, hidden), 1))
+
+
 class ConvLstmCell(nn.Module):
     """One ConvLSTM step with 3 x 3 kernels and same padding, ``[B, inputs, H, W]`` to ``[B, hidden, H, W]`` twice.
 
@@ -58,17 +67,12 @@ class ConvLstmCell(nn.Module):
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.inputs = inputs
         self.hidden = hidden
-        self.gates = nn.Conv2d(inputs + hidden, 4 * hidden, 3, padding=1)
+        self.gates = _Gates(inputs + hidden, 4 * hidden, 3, padding=1)
 
     def forward(self, x: Tensor, state: State | None = None) -> State:
         """The new hidden and cell state; without ``state`` they start from zero."""
-        if state is None:
-            gates = F.conv2d(x, self.gates.weight[:, : self.inputs], self.gates.bias, padding=1)
-        else:
-            gates = self.gates(torch.cat((x, state[0]), 1))
-        i, f, g, o = gates.chunk(4, 1)
+        i, f, g, o = self.gates(x, None if state is None else state[0]).chunk(4, 1)
         return _advance(hard_sigmoid(i), hard_sigmoid(f), torch.tanh(g), hard_sigmoid(o), state)
 
 

@@ -14,8 +14,25 @@ from .recurrent import LstmCell
 
 STEPS = 3
 _PLACES = 14
-# Mean and half the range of LaMem's scores in AMNet's code: the network's own scale is (score - center) * gain.
-CENTER, GAIN = 0.754, 2.0
+
+
+class ScoreScale(nn.Module):
+    """The network's own scale, (score - center) * gain, undone: ``[B, n]`` to the same.
+
+    Mean of LaMem's scores and gain of AMNet's code; for another data set its own mean.
+    """
+
+    center: Tensor
+    gain: Tensor
+
+    def __init__(self, center: float = 0.754, gain: float = 2.0) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.tensor(center))
+        self.register_buffer("gain", torch.tensor(gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores."""
+        return x / self.gain + self.center
 
 
 class Annotation(nn.Module):
@@ -43,18 +60,11 @@ class SoftAttentionLstm(nn.Module):
     The recurrence starts from the picture itself and lasts three steps: nothing persists from frame to frame. What one
     step hands to the next query passes dropout; the LSTM's own hidden state does not.
 
-    Buffers ``center`` and ``gain`` undo the scale that the network learns: score = mean of the steps' outputs / gain +
-    center; those of the code's LaMem weights unless :meth:`set_scale` says otherwise. They are options of the systems,
-    not weights.
-
     At 1024 features it has 13,319,365 parameters, 4,096 fewer than with torch's LSTM, whose two biases are summed here.
 
     Args:
         features: channels D of the map. width: of the annotation vectors and the LSTM, 1024 as published.
     """
-
-    center: Tensor
-    gain: Tensor
 
     def __init__(self, features: int, width: int = 1024) -> None:
         super().__init__()
@@ -67,13 +77,7 @@ class SoftAttentionLstm(nn.Module):
         self.cell = LstmCell(width, width)
         self.reg = MlpHead([width, width // 2, 1], dropout=0.5)
         self.drop = nn.Dropout(0.5)
-        self.register_buffer("center", torch.tensor(CENTER), persistent=False)
-        self.register_buffer("gain", torch.tensor(GAIN), persistent=False)
-
-    def set_scale(self, center: float, gain: float) -> None:
-        """Another data set's scale: its mean score, and what a deviation from it is multiplied by."""
-        self.center.fill_(center)
-        self.gain.fill_(gain)
+        self.scale = ScoreScale()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score, attention and step scores."""
@@ -91,6 +95,6 @@ class SoftAttentionLstm(nn.Module):
             query = self.drop(h)
             outputs.append(self.reg(query))
             maps.append(attention)
-        steps = (torch.cat(outputs, 1) / self.gain + self.center) / STEPS
+        steps = self.scale(torch.cat(outputs, 1)) / STEPS
         attn = torch.stack(maps, 1).unflatten(2, (_PLACES, _PLACES))
         return steps.sum(1, keepdim=True), attn, steps

@@ -17,6 +17,21 @@ _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _PLACES = 7 * 7
 
 
+def vgg_body(depth: Literal[16, 19], width: float = 1.0, stages: int = 5) -> nn.Sequential:
+    """The convolutions of the first ``stages`` stages, each stage with its pool, numbered like torchvision's
+    ``features``."""
+    layers: list[nn.Module] = []
+    inside = 3
+    for channels, count in zip(_CHANNELS[:stages], _CONVOLUTIONS[depth][:stages], strict=True):
+        for _ in range(count):
+            conv = nn.Conv2d(inside, scaled(channels, width), 3, padding=1)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            layers += [conv, nn.ReLU(inplace=True)]
+            inside = conv.out_channels
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
 class Vgg(nn.Module):
     """float32 ``[B,3,224,224]`` to fc7 after its ReLU, ``[B, features]``.
 
@@ -25,18 +40,9 @@ class Vgg(nn.Module):
 
     def __init__(self, depth: Literal[16, 19] = 16, width: float = 1.0) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inside = 3
-        for stage, channels in enumerate(_CHANNELS):
-            for _ in range(_CONVOLUTIONS[depth][stage]):
-                conv = nn.Conv2d(inside, scaled(channels, width), 3, padding=1)
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-                layers += [conv, nn.ReLU(inplace=True)]
-                inside = conv.out_channels
-            layers.append(nn.MaxPool2d(2))
-        self.body = nn.Sequential(*layers)
+        self.body = vgg_body(depth, width)
         self.features = scaled(4096, width)
-        self.fc6 = HiddenLinear(inside * _PLACES, self.features)
+        self.fc6 = HiddenLinear(scaled(_CHANNELS[-1], width) * _PLACES, self.features)
         self.fc7 = HiddenLinear(self.features, self.features)
 
     def forward(self, frames: Tensor) -> Tensor:

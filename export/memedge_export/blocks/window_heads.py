@@ -22,23 +22,23 @@ _KERAS_EPS = 1e-3
 _KERAS_MOMENTUM = 0.01  # torch counts the share of the new value
 
 
-class ScoreLstm(nn.Module):
-    """AMNet's scores of a window ``[B, 4, 1]`` to 128 features. Parameters: 29,184.
+class ScoreRange(nn.Module):
+    """AMNet's scores of any shape brought to 0..1 by the least and greatest score of the collection that a head was
+    trained on (of 224,000 frames in the published work).
 
-    Buffers ``low`` and ``high`` bring scores to 0..1: the least and greatest score of the collection that the head was
-    trained on (224,000 frames in the published work); 0 and 1 until :meth:`set_range`. They are options, not weights.
+    Args:
+        known: the two, where they are no weights; without, they are buffers that training fits.
     """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, known: tuple[float, float] | None = None) -> None:
         super().__init__()
-        self.register_buffer("low", torch.tensor(0.0), persistent=False)
-        self.register_buffer("high", torch.tensor(1.0), persistent=False)
-        self.lstm1 = Lstm(1, _UNITS)
-        self.lstm2 = Lstm(_UNITS, _UNITS)
-        self.mix = nn.Linear(FRAMES * _UNITS, _MIXED)
+        self.register_buffer("low", torch.tensor(0.0), persistent=known is None)
+        self.register_buffer("high", torch.tensor(1.0), persistent=known is None)
+        if known is not None:
+            self.set_range(*known)
 
     def set_range(self, low: float, high: float) -> None:
         """The collection's least and greatest score. Raises ValueError where they do not rise."""
@@ -48,9 +48,23 @@ class ScoreLstm(nn.Module):
         self.high.fill_(high)
 
     def forward(self, scores: Tensor) -> Tensor:
+        """0..1; beyond for scores that the collection did not have."""
+        return (scores - self.low) / (self.high - self.low)
+
+
+class ScoreLstm(nn.Module):
+    """AMNet's scores of a window ``[B, 4, 1]`` to 128 features. Parameters: 29,184."""
+
+    def __init__(self, known: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.range = ScoreRange(known)
+        self.lstm1 = Lstm(1, _UNITS)
+        self.lstm2 = Lstm(_UNITS, _UNITS)
+        self.mix = nn.Linear(FRAMES * _UNITS, _MIXED)
+
+    def forward(self, scores: Tensor) -> Tensor:
         """``[B, 128]``."""
-        scaled = (scores - self.low) / (self.high - self.low)
-        return self.mix(torch.cat(self.lstm2(self.lstm1(scaled.unbind(1))), 1))
+        return self.mix(torch.cat(self.lstm2(self.lstm1(self.range(scores).unbind(1))), 1))
 
 
 class MapLstm(nn.Module):
@@ -95,12 +109,13 @@ class WindowScore(nn.Module):
 class AmNetRnnHead(nn.Module):
     """Scores ``[B, 4, 1]`` to a score ``[B, 1]``: ``amnet-rnn``.
 
-    37,761 trained parameters; Keras counts the batch-norm's 256 running statistics, too: 38,017.
+    37,761 trained parameters; Keras counts the batch-norm's 256 running statistics, too: 38,017. ``known``: see
+    :class:`ScoreRange`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: tuple[float, float] | None = None) -> None:
         super().__init__()
-        self.scores = ScoreLstm()
+        self.scores = ScoreLstm(known)
         self.tail = WindowScore()
 
     def forward(self, scores: Tensor) -> tuple[Tensor]:
@@ -115,12 +130,13 @@ class AmNetVidHead(nn.Module):
 
     Args:
         use_scores: without, only the maps are looked at, and only they are passed in.
+        known: see :class:`ScoreRange`.
     """
 
-    def __init__(self, use_scores: bool = True) -> None:
+    def __init__(self, use_scores: bool = True, known: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.maps = MapLstm()
-        self.scores = ScoreLstm() if use_scores else None
+        self.scores = ScoreLstm(known) if use_scores else None
         self.tail = WindowScore()
 
     def forward(self, maps: Tensor, scores: Tensor | None = None) -> tuple[Tensor]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ..blocks.soft_attention import ScoreScale
+
 _TRUNK = "core_cnn.core_cnn."
 _UNUSED = re.compile(r"(layer4|fc)\.")
 _HEAD = {
@@ -31,8 +33,10 @@ def is_amnet(state: Mapping[str, Tensor]) -> bool:
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of :class:`memedge_export.models.amnet.AmNet`; the LSTM's two biases are summed."""
-    found: dict[str, Tensor] = {}
+    """Names of :class:`memedge_export.models.amnet.AmNet`; the LSTM's two biases are summed, the scale of scores is
+    the code's own."""
+    scale = ScoreScale().state_dict()
+    found = {f"head.scale.{name}": tensor for name, tensor in scale.items()}
     for name, tensor in state.items():
         layer, _, part = name.partition(".")
         if name.startswith(_TRUNK):

@@ -37,7 +37,8 @@ def is_amnetvid(state: Mapping[str, Tensor]) -> bool:
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names of :class:`memedge_export.blocks.window_heads.AmNetVidHead` and ``AmNetRnnHead``.
 
-    The range that AMNet's scores were scaled by is not in the published files: the options ``low`` and ``high`` say it.
+    The range that AMNet's scores were scaled by is not in the published files: it is given by the options ``low`` and
+    ``high``, and is no weight then.
     """
     found: dict[str, Tensor] = {}
     for name, layer in keras.layers(state).items():

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import helpers_keras
 import numpy as np
 import pytest
 import torch
-from helpers_blocks import export_block, largest_difference
 from torch import nn
 
+import helpers_keras
+from helpers_blocks import export_block, largest_difference
 from memedge_export.blocks.linear_chain import LinearChain, collapsed
 from memedge_export.blocks.recurrent import ConvLstm, Lstm, LstmCell
 

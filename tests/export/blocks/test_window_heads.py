@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import helpers_keras
 import numpy as np
 import pytest
 import torch
-from helpers_blocks import export_block, largest_difference, operators
 
+import helpers_keras
+from helpers_blocks import export_block, largest_difference, operators
 from memedge_export.blocks.linear_chain import collapsed
-from memedge_export.blocks.window_heads import AmNetRnnHead, AmNetVidHead, ScoreLstm
+from memedge_export.blocks.window_heads import AmNetRnnHead, AmNetVidHead, ScoreRange
 from memedge_export.key_maps.amnetvid import is_amnetvid, rename
 
 _ALL = helpers_keras.SCORES | helpers_keras.MAPS | helpers_keras.TAIL
@@ -38,10 +38,8 @@ def _pictures(head: AmNetVidHead, maps: torch.Tensor) -> helpers_keras.Array:
 
 def test_published_amnetvid_head_gives_what_keras_would() -> None:
     weights = helpers_keras.random_weights(_ALL)
-    head = AmNetVidHead()
+    head = AmNetVidHead(known=(0.4, 0.9))
     _load(head, weights)
-    assert head.scores is not None
-    head.scores.set_range(0.4, 0.9)
     torch.manual_seed(0)
     maps, scores = torch.rand(4, 3, 14, 14) ** 3, torch.rand(4, 1) / 2 + 0.4
     mixed = helpers_keras.maps_branch(weights, _pictures(head, maps))
@@ -65,7 +63,7 @@ def test_maps_alone() -> None:
 
 def test_published_rnn_head_gives_what_keras_would() -> None:
     weights = helpers_keras.random_weights(helpers_keras.SCORES | helpers_keras.TAIL, seed=2)
-    head = AmNetRnnHead()
+    head = AmNetRnnHead(known=(0, 1))
     _load(head, weights)
     scores = np.array([[0.1], [0.7], [0.4], [0.9]])
     expected = helpers_keras.tail(weights, helpers_keras.scores_branch(weights, scores))
@@ -76,7 +74,7 @@ def test_published_rnn_head_gives_what_keras_would() -> None:
 
 def test_a_file_that_lacks_a_layer() -> None:
     weights = helpers_keras.random_weights({name: shapes for name, shapes in _ALL.items() if name != "lstm_1"})
-    missing = AmNetVidHead().load_state_dict(rename(_state(weights)), strict=False).missing_keys
+    missing = AmNetVidHead(known=(0, 1)).load_state_dict(rename(_state(weights)), strict=False).missing_keys
     assert missing == [f"scores.lstm2.cell.{name}" for name in ("input.weight", "input.bias", "recurrent.weight")]
 
 
@@ -105,6 +103,8 @@ def test_amnetvid_head_is_exported_unrolled() -> None:
     assert operators(graph).count("Conv") == 12
 
 
-def test_a_range_rises() -> None:
+def test_a_range_is_a_weight_unless_it_is_known() -> None:
+    assert {"scores.range.low", "scores.range.high"} <= AmNetRnnHead().state_dict().keys()
+    assert not [name for name in AmNetRnnHead((0.5, 0.9)).state_dict() if "range" in name]
     with pytest.raises(ValueError, match=r"from 0\.8 to 0\.8"):
-        ScoreLstm().set_range(0.8, 0.8)
+        ScoreRange().set_range(0.8, 0.8)
