@@ -18,9 +18,10 @@ C45 wants gives some of them several times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from memedge.errors import SourceError
 from memedge.sampling import Ticks, sampling_period
@@ -84,11 +85,68 @@ def picks(preset: str, stamps: Sequence[Stamp]) -> list[int]:
     return found + [count - 1] * min(left, MOST_FRAMES + 1)
 
 
-def sampled(path: Path, preset: str, convert: Callable[[Frame], Picture] = to_rgb) -> Sampled:
-    """The preset's frames of a video, of which only these are converted.
+class Watcher(Protocol):
+    """Takes some frames of one video."""
+
+    @property
+    def wanted(self) -> Container[int]:
+        """Numbers of the frames that it takes."""
+        ...
+
+    def take(self, number: int, frame: Frame) -> None:
+        """A wanted frame, in order; released afterwards."""
+        ...
+
+    def suits(self, stamps: Sequence[Stamp]) -> bool:
+        """Whether it has taken what a video of these times asks for."""
+        ...
+
+
+W = TypeVar("W", bound=Watcher)
+
+
+def watch(path: Path, begin: Callable[[Sequence[Stamp]], W], last: int | None = None) -> W:
+    """Show a video to a watcher, made for the times of its frames.
 
     The header's rate and length say which frames to expect; where they were wrong (variable rate, a damaged file) the
-    video is decoded once more.
+    video is decoded once more, for a new watcher.
+
+    Args:
+        last: frames behind this number of them do not matter; none: all do.
+
+    Raises:
+        SourceError: the video cannot be read, or a wanted frame is damaged.
+    """
+    with FileSource(path) as source:
+        watcher = begin(_expected(source.open())[:last])
+        stamps = _decode(source, watcher, last)
+    if not watcher.suits(stamps):
+        with FileSource(path) as source:
+            watcher = begin(stamps)
+            _decode(source, watcher, last)
+    return watcher
+
+
+class _Picks:
+    """Keeps the frames of a preset."""
+
+    def __init__(self, preset: str, stamps: Sequence[Stamp], convert: Callable[[Frame], Picture]) -> None:
+        self._preset = preset
+        self._convert = convert
+        self.numbers = picks(preset, stamps)
+        self.wanted = set(self.numbers[:MOST_FRAMES])
+        self.kept: dict[int, Picture] = {}
+
+    def take(self, number: int, frame: Frame) -> None:
+        self.kept[number] = self._convert(frame)
+
+    def suits(self, stamps: Sequence[Stamp]) -> bool:
+        self.numbers = picks(self._preset, stamps)
+        return len(self.numbers) <= MOST_FRAMES and set(self.numbers) <= self.kept.keys()
+
+
+def sampled(path: Path, preset: str, convert: Callable[[Frame], Picture] = to_rgb) -> Sampled:
+    """The preset's frames of a video, of which only these are converted.
 
     Args:
         convert: what to make of a frame, from the decoder's planes; upright RGB at full size unless given.
@@ -97,18 +155,13 @@ def sampled(path: Path, preset: str, convert: Callable[[Frame], Picture] = to_rg
         SourceError: the video cannot be read, or a frame of the preset is damaged.
         DataError: an unknown preset, or more than 4,096 frames.
     """
-    with FileSource(path) as source:
-        expected = set(_expected(preset, source.open()))
-        stamps, kept = _decode(source, expected, convert, preset)
-    wanted = picks(preset, stamps)
+    watcher = watch(path, lambda stamps: _Picks(preset, stamps, convert), _FIRST_OF.get(preset))
+    wanted = watcher.numbers
     if len(wanted) > MOST_FRAMES:
         raise DataError(f"{path}: {len(wanted)} frames of preset {preset}; expected a clip of {MOST_FRAMES} at most")
-    if not set(wanted) <= kept.keys():
-        with FileSource(path) as source:
-            _, kept = _decode(source, set(wanted), convert, preset)
     numbers = sorted(set(wanted))
     place = {number: index for index, number in enumerate(numbers)}
-    return Sampled(tuple(kept[number] for number in numbers), tuple(place[number] for number in wanted))
+    return Sampled(tuple(watcher.kept[number] for number in numbers), tuple(place[number] for number in wanted))
 
 
 def frames_of(path: Path, preset: str = "S7") -> list[Picture]:
@@ -121,31 +174,27 @@ def frames_of(path: Path, preset: str = "S7") -> list[Picture]:
     return [found.pictures[index] for index in found.which]
 
 
-def _expected(preset: str, info: SourceInfo) -> list[int]:
-    """What the header promises: picks of a video of constant rate."""
+def _expected(info: SourceInfo) -> list[Stamp]:
+    """What the header promises: a video of constant rate."""
     rate = info.fps or 25.0
     count = info.frames or round((info.duration_s or 0.0) * rate)
     # A wrong header must not cost more than the clip is allowed to.
-    return picks(preset, [(n / rate, 1 / rate) for n in range(max(1, min(count, 1 << 18)))])[:MOST_FRAMES]
+    return [(n / rate, 1 / rate) for n in range(max(1, min(count, 1 << 18)))]
 
 
-def _decode(
-    source: Source, wanted: set[int], convert: Callable[[Frame], Picture], preset: str
-) -> tuple[list[Stamp], dict[int, Picture]]:
-    """Stamps of all frames, pictures of the wanted ones."""
+def _decode(source: Source, watcher: Watcher, last: int | None) -> list[Stamp]:
+    """Stamps of all frames, or of the first ``last``."""
     stamps: list[Stamp] = []
-    found: dict[int, Picture] = {}
-    last = _FIRST_OF.get(preset)
     for frame in source.frames():
         number = len(stamps)
         try:
             stamps.append((frame.pts_s, frame.duration_s))
-            if number in wanted:
+            if number in watcher.wanted:
                 if "corrupt" in frame.flags:
                     raise SourceError(f"{source.open().label}: the frame at {frame.pts_s:.2f} s is damaged")
-                found[number] = convert(frame)
+                watcher.take(number, frame)
         finally:
             frame.release()
         if last is not None and number + 1 >= last:
             break  # nothing behind them matters
-    return stamps, found
+    return stamps

@@ -13,7 +13,6 @@ from helpers_sets import gray_clips
 from helpers_video import numbered, write_video
 from memedge.errors import SourceError
 from memedge.sampling import VideoScore
-from memedge.sources import SourceInfo
 from memedge_engines.frame import Frame
 from memedge_engines.preprocess import to_rgb
 from memedge_export.data import frames
@@ -119,13 +118,13 @@ def test_headers_that_lie_are_not_believed(tmp_path: Path, monkeypatch: pytest.M
     path = gray_clip(tmp_path / "clip.mkv", 60, 20)
     truth = {preset: [p.tobytes() for p in frames_of(path, preset)] for preset in PRESETS}
     for wrong in ((24, 168), (5, 2), (None, None)):
-        monkeypatch.setattr(frames, "_expected", lambda preset, info, w=wrong: _pretended(preset, info, *w))
+        monkeypatch.setattr(frames, "_expected", lambda info, w=wrong: _pretended(*w))
         for preset in PRESETS:
             assert [p.tobytes() for p in frames_of(path, preset)] == truth[preset]
 
 
-def _pretended(preset: str, info: SourceInfo, rate: int | None, count: int | None) -> list[int]:
-    return picks(preset, constant(count or 1, rate or 25.0))
+def _pretended(rate: int | None, count: int | None) -> list[tuple[float, float]]:
+    return constant(count or 1, rate or 25.0)
 
 
 def test_vp8_in_webm_as_pyav_decodes_it(tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_cache_gives_the_same_frames_from_disk(tmp_path: Path) -> None:
     first = [kept.one(path, np.random.default_rng(seed)) for seed in range(12)]
     late = FrameCache(20, folder=tmp_path / "frames")
     again = [late.one(path, np.random.default_rng(seed)) for seed in range(12)]
-    assert not late._kept  # read from disk alone
+    assert not len(late._recent)  # read from disk alone
     for one, two, three in zip(draws, first, again, strict=True):
         assert np.array_equal(one, two)
         assert np.array_equal(two, three)
@@ -171,8 +170,8 @@ def test_cache_stays_within_its_budgets(tmp_path: Path, capsys: pytest.CaptureFi
     cache = FrameCache(32, folder=tmp_path / "frames", limit_bytes=2 * size, disk_bytes=1)
     for path in paths * 2:
         cache.one(path, rng)
-        assert cache._bytes <= cache.limit_bytes
-    assert len(cache._kept) == 2
+        assert cache._recent.bytes <= 2 * size
+    assert len(cache._recent) == 2
     assert len(list((tmp_path / "frames").iterdir())) == 1
     assert "further videos are decoded each time" in capsys.readouterr().err
 
