@@ -1,8 +1,8 @@
 """Weights of a model: from a file, from torchvision's own download, from the newest run, or untrained.
 
-Read are safetensors files (our checkpoints among them) and torch files through the weights-only loader; nothing pickled
-is executed. Key names are ours or torchvision's; ``module.`` prefixes are stripped. Missing keys and wrong shapes fail,
-unused keys are reported.
+Read are safetensors files (our checkpoints among them), .npz files and torch files through the weights-only loader;
+nothing pickled is executed. Key names are ours or torchvision's; ``module.`` prefixes are stripped. Missing keys and
+wrong shapes fail, unused keys are reported.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from . import models, untrained
 from .checkpoint import CheckpointInfo, DomainStatistics, read_info
 from .errors import WeightsError
 from .models.frame import FIRST, FrameModel
+from .npz_state import is_npz, read_npz
 
 IMAGENET = "imagenet"
 _LARGEST_HEADER = 100 << 20
@@ -127,10 +128,12 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo | None]:
     length = struct.unpack("<Q", head[:8])[0] if len(head) == 9 else 0
     if head[8:] == b"{" and length <= _LARGEST_HEADER:
         return _read_safetensors(path)
+    if head[:2] == b"PK" and is_npz(path):
+        return read_npz(path), None
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return _read_torch(path), None
     raise WeightsError(
-        f"weights '{path}' is neither a safetensors file nor a torch file",
+        f"weights '{path}' is neither a safetensors file nor a torch file nor an .npz",
         fix="pass a .safetensors checkpoint, or a state dict saved with torch.save",
     )
 
