@@ -2,7 +2,7 @@
 
 ``r3d34`` (K. Hara et al., CVPR 2018) has the key names of its authors' 3D-ResNets-PyTorch. Golden with one output:
 63,514,049 parameters and 12.70 GMAC with shortcuts of type B, 63,340,225 and 12.68 with type A, for 16 frames of
-112 x 112. ``ip_csn_152`` and ``ir_csn_152`` (D. Tran et al., ICCV 2019): golden 32,196,992 parameters and 158.24 GMAC for
+112 x 112. ``ip_csn_152`` and ``ir_csn_152`` (D. Tran et al., ICCV 2019): golden 32,196,992 parameters, 158.24 GMAC for
 45 frames of 256 x 256 (ip, features only); 29,703,568 with 400 classes, 74.05 GMAC for 32 frames of 224 x 224 (ir).
 """
 
