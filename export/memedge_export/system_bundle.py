@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedge.console import status
+from memedge.titles import ROLE, title_shape
 from memedge_engines import bundle as bundles
 from memedge_engines import extractors
 from memedge_engines import golden as golden_frames
@@ -29,6 +30,7 @@ from .provenance import now, tools
 from .quant.pipeline import QuantOptions
 from .system_graphs import NodeGraph, export_nodes, session_runner, shown, values
 from .system_weights import LoadedSystem, load_system
+from .word_vectors import words_file
 
 
 def export_system(
@@ -44,12 +46,14 @@ def export_system(
     name: str | None = None,
     runs: Path = Path("runs"),
     quant: QuantOptions | None = None,
+    words: Path | None = None,
 ) -> Bundle:
     """Export a system as a bundle; an interrupted export leaves nothing.
 
     Args:
         weights: see :mod:`.system_weights`; none: the newest run, else untrained.
         options: of the system, as typed.
+        words: word vectors that travel in a bundle that takes titles (:mod:`.word_vectors`).
         Others: as of :func:`.export_bundle.export`.
 
     Raises:
@@ -67,10 +71,22 @@ def export_system(
         status(note)
     check_hosts(loaded.network)
     manifest, files, _ = assemble(loaded, pictures, name=label)
+    if words is not None:
+        manifest, files = with_words(manifest, files, words)
+    elif title_shape(manifest) is not None:
+        status("no --words: this bundle cannot read titles; its scores are made without one")
     written = bundles.write(path, manifest, files, force=force)
     for line in summary.lines(written, files, None):
         status(line)
     return written
+
+
+def with_words(manifest: Manifest, files: dict[str, bytes], path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """A bundle's manifest and files with the word vectors of a file added; errors of :func:`.words_file`."""
+    data = words_file(manifest, path)
+    name = f"{ROLE}.npz"
+    more = {**manifest.files, ROLE: bundles.file_entry(name, data)}
+    return msgspec.structs.replace(manifest, files=more), {**files, name: data}
 
 
 def check_hosts(network: System) -> None:

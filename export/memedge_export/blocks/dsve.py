@@ -16,7 +16,7 @@ from .unit_norm import unit_norm
 from .weldon import SpatialAttention2d, WeldonPool2d
 
 EMBEDDING = 2400
-RESNET152 = (3, 8, 36, 3)
+RESNET50, RESNET152 = (3, 4, 6, 3), (3, 8, 36, 3)
 
 
 class DsveTower(nn.Module):
@@ -26,7 +26,7 @@ class DsveTower(nn.Module):
 
     Args:
         width: multiplies all channels, the embedding's 2,400 among them.
-        layers: blocks of the four stages; (3, 4, 6, 3) is ResNet-50, lighter (ours).
+        layers: blocks of the four stages; those of ResNet-50 are lighter (ours).
         attention: weights the last map before it is pooled; see :class:`SpatialAttention2d`.
         dropout: before the linear layer, in training; DSVE's own training has 0.5.
     """

@@ -67,6 +67,10 @@ def command(
         bool, typer.Option("--allow-small-gate", help="A gate of fewer than 200 pictures is good enough.")
     ] = False,
     allow: Annotated[bool, typer.Option("--allow", help="Write lowerings that fail the gate, marked.")] = False,
+    words: Annotated[
+        Path | None,
+        typer.Option("--words", help="Word vectors that travel in a bundle that takes titles (ic-image-text)."),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads; 0: all cores.")] = 0,
 ) -> None:
     """Turn a model and its weights into a bundle that runs on any device."""
@@ -113,10 +117,13 @@ def command(
             seed=seed,
             name=name,
             quant=quant,
+            words=words,
         )
     else:
         if option:
             raise UsageError(f"--option {option[0]}: {model} has no options")
+        if words is not None:
+            raise UsageError(f"--words {words}: {model} takes no title", fix="--model ic-image-text")
         if weights is not None and len(weights) > 1:
             raise UsageError(f"--weights is given {len(weights)} times; {model} has no parts")
         first = weights[0] if weights else None
