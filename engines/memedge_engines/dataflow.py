@@ -240,6 +240,8 @@ class StreamState:
             return False
         if _caller_only(node):
             return node.name not in self.values
+        if node.after is not None:
+            return node.after in ran
         return any(item.source.partition(".")[0] in ran for item in node.inputs)
 
     def gather(

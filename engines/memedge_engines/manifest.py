@@ -115,6 +115,8 @@ class Node(_Strict, frozen=True, kw_only=True):
         period_s: 0: every offered frame; else ticks at k * period_s from the stream's first frame.
         anchor: ``end``: a node runs at its tick, and its picture windows end there; ``start``: they begin at the tick,
             and the node runs when they are full (clips that start each second).
+        after: of a node without pictures and with ``period_s`` 0: the node whose runs it follows; none: any of those
+            behind its inputs.
         files: lowering name to file, for ``graph`` nodes; ``fp32`` must be there.
         extractor: registered name and arguments, for ``extractor`` and ``aggregate`` nodes.
         reset: ``stream``: state is cleared when the stream is reset; ``cut``: also at a shot cut.
@@ -127,6 +129,7 @@ class Node(_Strict, frozen=True, kw_only=True):
     files: dict[Lowering, FileEntry] = {}
     period_s: float = 0.0
     anchor: Literal["end", "start"] = "end"
+    after: str | None = None
     extractor: str | None = None
     options: dict[str, float | int | str | bool] = {}
     reset: Literal["stream", "cut"] = "stream"

@@ -57,6 +57,10 @@ def _check_node(node: Node, names: set[str], outputs: set[str]) -> None:
             raise BundleError(
                 f"{where}: anchor start needs period_s > 0 and picture windows of one length and stride, 2 or more long"
             )
+    if node.after is not None and (
+        node.after not in names or node.period_s > 0 or any(item.source == "source" for item in node.inputs)
+    ):
+        raise BundleError(f"{where}: after '{node.after}'; expected an earlier node, no period_s and no pictures")
     if not node.inputs or not node.outputs:
         raise BundleError(f"{where}: expected at least one input and one output")
     if node.kind == "graph":

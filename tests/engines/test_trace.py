@@ -9,7 +9,7 @@ import pytest
 
 from memedge_engines.dataflow import StreamState
 from memedge_engines.errors import BundleError, ExecutorError
-from memedge_engines.manifest import Crop, Manifest, Node, NodeInput, NodeOutput, Preprocess, Resize, Target
+from memedge_engines.manifest import Crop, FileEntry, Manifest, Node, NodeInput, NodeOutput, Preprocess, Resize, Target
 from memedge_engines.manifest_rules import check
 from memedge_engines.trace import Call, FrameTime, behind, trace
 
@@ -22,6 +22,7 @@ RGB = Preprocess(
     std=(1.0,) * 3,
     layout="ncthw",
 )
+FILE = FileEntry(file="a.onnx", sha256="0" * 64)
 SCORE = (NodeOutput(name="score", role="score"),)
 
 
@@ -82,6 +83,18 @@ def test_a_node_behind_another_refers_to_its_calls() -> None:
     needed = behind(calls, manifest, [last.number])
     assert [call.node for call in needed] == ["frames"] * 4 + ["head"]
     assert all(isinstance(call, Call) for call in needed)
+
+
+def test_a_node_follows_the_one_that_it_names() -> None:
+    item = NodeInput(name="frames", source="source", preprocess=msgspec.structs.replace(RGB, layout="nchw"))
+    frames = Node(name="frames", kind="graph", inputs=(item,), outputs=SCORE, period_s=0.5)
+    both = (NodeInput(name="one", source="frames.score"), NodeInput(name="two", source="clip.score"))
+    head = Node(name="head", kind="graph", inputs=both, outputs=SCORE, after="clip")
+    calls = trace(flow(frames, clip_node(45, 1 / 15, 3.0), head), film(6, 15))
+    assert [call.frame for call in calls if call.node == "head"] == [44, 89]
+    missing = msgspec.structs.replace(head, after="nobody", inputs=both[:1], files={"fp32": FILE})
+    with pytest.raises(BundleError, match="after 'nobody'"):
+        check(flow(msgspec.structs.replace(frames, files={"fp32": FILE}), missing))
 
 
 def test_ticks_that_fill_survive_save_and_restore() -> None:
