@@ -16,7 +16,7 @@ PACKAGES = {
 # What a device need not have. The runtime packages import without any of them.
 ABSENT_ON_DEVICES = (
     "torch", "torchvision", "onnx", "onnxscript", "cv2", "scipy", "matplotlib", "openvino", "tensorrt",
-    "tensorrt_rtx", "cuda", "pycuda", "gi", "safetensors", "PyNvVideoCodec",
+    "tensorrt_rtx", "cuda", "pycuda", "gi", "safetensors", "PyNvVideoCodec", "sklearn",
 )  # fmt: skip
 
 
