@@ -19,7 +19,7 @@ from memedge_engines.bundle import Bundle
 from memedge_engines.golden import GoldenFrames, RunGraph
 from memedge_engines.manifest import Domain, Golden, Manifest, Preprocess, Provenance
 
-from . import golden, summary
+from . import golden, summary, system_untrained
 from .data.pictures import Picture
 from .errors import ExportError
 from .export_bundle import FLOOR, UNTRAINED_LICENCE, check_label, check_precisions
@@ -70,6 +70,8 @@ def export_system(
     for note in loaded.notes:
         status(note)
     check_hosts(loaded.network)
+    if loaded.fresh:
+        system_untrained.initialise(loaded.network, loaded.fresh)
     manifest, files, _ = assemble(loaded, pictures, name=label)
     if words is not None:
         manifest, files = with_words(manifest, files, words)
