@@ -6,8 +6,8 @@ dense rank 0..2 of each block's value among those of the previous, the present a
 is replaced by the frame itself. A macroblock that is flat and static is not counted. bin = 81 * spatial + temporal.
 
 Three nodes: ``hmp-blocks`` (a picture to its block means), ``hmp-codes`` (the last three block means to counts) and
-``hmp`` (the counts of a window to the histogram), so that the histogram over any window equals the one of these frames
-alone, ends included. The released tool reads DCT coefficients and has quirks: this never equals its files.
+``hmp`` (the counts of a window to the histogram), so that the histogram of a window equals the one of its frames alone,
+both ends included. The released tool reads DCT coefficients and has quirks: this never equals its files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .declared import feature, output, picture, window
 BINS = 6075
 _TEMPORAL = 81
 _MACROBLOCK = 16
-_ALONE, _LATER, _LAST = 0, 1, 2
-"""Rows of ``hmp-codes``: the frame before the newest without its predecessor, with it, and the newest frame."""
+_FIRST, _MIDDLE, _LAST = 0, 1, 2
+"""Rows of ``hmp-codes``: of its three frames the oldest as a video's first, the middle one, the newest as the last."""
 
 Blocks = NDArray[np.int16]
 
@@ -95,8 +95,9 @@ def _macroblocks(blocks: NDArray[np.float32]) -> Blocks:
 
 
 def _distinct(elements: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """Elements without repeats: padding and samples that a slow source lacks are the very same array again."""
-    return [e for i, e in enumerate(elements) if i == 0 or e is not elements[i - 1]]
+    """Elements without repeats: padding and samples that a slow source lacks are the very same memory again."""
+    places = [(e.__array_interface__["data"], e.shape) for e in elements]
+    return [e for i, e in enumerate(elements) if i == 0 or places[i] != places[i - 1]]
 
 
 @feature("hmp-blocks", None)
@@ -107,23 +108,22 @@ def hmp_blocks(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
 
 @feature("hmp-codes", 3 * BINS)
 def hmp_codes(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
-    """The last three sampled frames' block means to counts ``[3, 6075]``: of the frame before the newest as if it were
-    the first, the same with its predecessor, and of the newest as if it were the last."""
+    """The last three sampled frames' block means to counts ``[3, 6075]``: of the oldest as if it were a video's first
+    frame, of the middle one, and of the newest as if it were the last. What a stream's start lacks counts 0."""
     frames = _distinct([_checked(blocks, node) for blocks in window(values, node)[-3:]])
     rows = np.zeros((3, BINS), np.float32)
-    newest = frames[-1]
-    before = frames[-2] if len(frames) > 1 else newest
-    rows[_LAST] = counts(before, newest, newest)
+    newest, middle, oldest = frames[-1], frames[-min(2, len(frames))], frames[0]
+    rows[_LAST] = counts(middle, newest, newest)
     if len(frames) > 1:
-        oldest = frames[-3] if len(frames) > 2 else before
-        rows[_ALONE] = counts(before, before, newest)
-        rows[_LATER] = counts(oldest, before, newest)
+        rows[_MIDDLE] = counts(oldest, middle, newest)
+    if len(frames) > 2:
+        rows[_FIRST] = counts(oldest, oldest, middle)
     return output(node, rows)
 
 
 @feature("hmp", BINS, per="video")
 def hmp(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
-    """A window of N counts to the histogram of its N + 1 frames, divided by the number of macroblocks counted.
+    """A window of N counts to the histogram of its N + 2 frames, divided by the number of macroblocks counted.
 
     All zeros where nothing was counted: every frame flat and static.
     """
@@ -131,9 +131,9 @@ def hmp(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
     for element in elements:
         if element.shape != (3, BINS):
             raise EngineError(f"node '{node.name}': hmp got {list(element.shape)}; expected [3, {BINS}] of hmp-codes")
-    total = elements[0][_ALONE].astype(np.float64) + elements[-1][_LAST]
-    for element in elements[1:]:
-        total += element[_LATER]
+    total = elements[0][_FIRST].astype(np.float64) + elements[-1][_LAST]
+    for element in elements:
+        total += element[_MIDDLE]
     return output(node, total / max(1.0, total.sum()))
 
 
