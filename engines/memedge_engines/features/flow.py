@@ -1,12 +1,14 @@
 """Optical flow between two consecutive grey frames, through OpenCV (extra ``opencv``), imported on use.
 
 ``flow-magnitude``: log(1 + mean length of the flow in pixels), M3-S's meanOF in our definition (256x256, 15 fps).
-``flow-field``: the field for semantic-memnet, both components clipped to 20 pixels and divided by 20.
+``flow-field``: the field of one pair, both components clipped to 20 pixels and divided by 20; ``flow-clip``: the fields
+of a clip, as semantic-memnet takes them.
 There is no substitute in NumPy: a flow of OpenCV's quality takes it seconds a frame.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,13 +79,27 @@ def flow_magnitude(values: Values, node: Node) -> dict[str, NDArray[np.float32]]
 def flow_field(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
     """Two consecutive grey pictures to the field ``[2, S, S]`` in -1..1; options ``method`` (dis, or farneback, tvl1)
     and ``crop``, the side S of the centre that is kept (all of it where absent)."""
-    field = np.clip(flow(*_pair(values, node), option(node, "method", "dis", _METHODS)), -_LIMIT, _LIMIT) / _LIMIT
+    return output(node, _field(*_pair(values, node), node))
+
+
+@feature("flow-clip", None)
+def flow_clip(values: Values, node: Node) -> dict[str, NDArray[np.float32]]:
+    """T consecutive grey pictures to the T - 1 fields between them, ``[2, T - 1, S, S]``; options as ``flow-field``."""
+    frames = pictures(values, node, 1)
+    if len(frames) < 2:
+        raise EngineError(f"node '{node.name}': {len(frames)} picture for {node.extractor}; expected last = 2 or more")
+    return output(node, np.stack([_field(one, two, node) for one, two in pairwise(frames)], 1))
+
+
+def _field(previous: NDArray[np.uint8], present: NDArray[np.uint8], node: Node) -> NDArray[np.float32]:
+    moved = flow(previous, present, option(node, "method", "dis", _METHODS))
+    field: NDArray[np.float32] = np.clip(moved, -_LIMIT, _LIMIT) / np.float32(_LIMIT)
     size = int(node.options.get("crop", 0))
-    if size:
-        if size < 0 or size > min(field.shape[1:]):
-            raise EngineError(
-                f"node '{node.name}': crop {size} of a flow field {list(field.shape[1:])}; expected at most its sides"
-            )
-        top, left = (round((side - size) / 2) for side in field.shape[1:])
-        field = field[:, top : top + size, left : left + size]
-    return output(node, field)
+    if not size:
+        return field
+    if size < 0 or size > min(field.shape[1:]):
+        raise EngineError(
+            f"node '{node.name}': crop {size} of a flow field {list(field.shape[1:])}; expected at most its sides"
+        )
+    top, left = (round((side - size) / 2) for side in field.shape[1:])
+    return field[:, top : top + size, left : left + size]
