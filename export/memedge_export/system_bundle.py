@@ -25,6 +25,7 @@ from .errors import ExportError
 from .export_bundle import FLOOR, UNTRAINED_LICENCE, check_label, check_precisions
 from .model_card import system_card
 from .models import count
+from .models.feature_inputs import RELEASED
 from .models.system import System, SystemEntry
 from .provenance import now, tools
 from .quant.pipeline import QuantOptions
@@ -92,7 +93,15 @@ def with_words(manifest: Manifest, files: dict[str, bytes], path: Path) -> tuple
 
 
 def check_hosts(network: System) -> None:
-    """Raise ExportError where a host node names an extractor that this memedge does not have."""
+    """Raise ExportError where a host node names an extractor that this memedge does not have, or where the parameters
+    belong to features that come in files only."""
+    files = [name.removeprefix(RELEASED) for name in network.extractors if name.startswith(RELEASED)]
+    if files:
+        raise ExportError(
+            f"the head was trained on MediaEval 2018's files of {', '.join(files)}, and no live extractor gives these "
+            "numbers: a bundle could not score a picture",
+            fix="train it with --option features=live",
+        )
     for node in network.nodes:
         if node.kind != "graph":
             try:

@@ -228,6 +228,7 @@ def _put(entry: SystemEntry, network: System, file: _File, given: Given, may_lac
             f"{file.what} is a checkpoint of {file.info.model}; expected {entry.id}",
             fix=f"--model {file.info.model}, or PART=FILE for a part of {entry.id}",
         )
+    _check_extractors(network, file)
     state = {name.removeprefix("module."): tensor for name, tensor in file.state.items()}
     expected = network.state_dict()
     part, renamed, origin = _recognised(entry, network, expected, file, state)
@@ -245,6 +246,19 @@ def _put(entry: SystemEntry, network: System, file: _File, given: Given, may_lac
     given.keys.update(wanted)
     given.infos += [file.info] if file.info is not None else []
     given.origins.append(f"{part}: {origin}" if part else origin)
+
+
+def _check_extractors(network: System, file: _File) -> None:
+    """A head sees what it was trained on: raise WeightsError where a checkpoint names other host extractors."""
+    if file.info is None or (file.part or "head").partition(".")[0] not in ("head", "standardise"):
+        return
+    for name, version in file.info.extractors.items():
+        if network.extractors.get(name) != version:
+            here = ", ".join(f"{n} of version {v}" for n, v in network.extractors.items()) or "no extractor"
+            raise WeightsError(
+                f"{file.what} was trained on {name} of version {version}; this network is fed by {here}",
+                fix="build it with the options of that training, or train it again",
+            )
 
 
 def _recognised(
