@@ -15,21 +15,19 @@ from torch.nn import functional
 
 from .resnet2d import BasicBlock, Bottleneck
 
-_BLOCKS = 4
-_MODULES = (1, 4, 3)  # of stages 2, 3 and 4, which have 2, 3 and 4 branches
-
 
 class Exchange(nn.Module):
-    """One module of a stage: four basic blocks in each branch, then every branch takes the sum of all.
+    """One module of a stage: basic blocks in each branch, then every branch takes the sum of all.
 
     Args:
         widths: channels of the branches; each has half the height and width of the one before.
+        blocks: in each branch.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], blocks: int = 4) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(_BLOCKS))) for width in widths
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in widths
         )
         self.fuse_layers = nn.ModuleList(
             nn.ModuleDict(
@@ -58,10 +56,11 @@ class HrnetV2(nn.Module):
 
     Args:
         width: channels of the branch at stride 4; the others have 2, 4 and 8 times as many.
-        stem: channels before the branches; the first stage's four bottlenecks give four times as many.
+        stem: channels before the branches; the first stage's bottlenecks give four times as many.
+        modules: of stages 2, 3 and 4, which have 2, 3 and 4 branches. blocks: in the first stage and in each branch.
     """
 
-    def __init__(self, width: int = 48, stem: int = 64) -> None:
+    def __init__(self, width: int = 48, stem: int = 64, modules: Sequence[int] = (1, 4, 3), blocks: int = 4) -> None:
         super().__init__()
         widths = [width * 2**branch for branch in range(4)]
         self.features = sum(widths)
@@ -70,7 +69,7 @@ class HrnetV2(nn.Module):
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
         wide = stem * Bottleneck.expansion
-        self.layer1 = nn.Sequential(Bottleneck(stem, stem), *(Bottleneck(wide, stem) for _ in range(_BLOCKS - 1)))
+        self.layer1 = nn.Sequential(Bottleneck(stem, stem), *(Bottleneck(wide, stem) for _ in range(blocks - 1)))
         # Each further branch comes from the lowest one before it.
         self.transition1 = nn.ModuleList(
             [nn.Sequential(*_unit(wide, widths[0], 1, True)), nn.Sequential(_down(wide, widths[1]))]
@@ -78,8 +77,8 @@ class HrnetV2(nn.Module):
         self.transition2 = nn.ModuleDict({"2": nn.Sequential(_down(widths[1], widths[2]))})
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(_down(widths[2], widths[3]))})
         self.stage2, self.stage3, self.stage4 = (
-            nn.Sequential(*(Exchange(widths[: branches + 2]) for _ in range(count)))
-            for branches, count in enumerate(_MODULES)
+            nn.Sequential(*(Exchange(widths[: branches + 2], blocks) for _ in range(count)))
+            for branches, count in enumerate(modules)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
