@@ -118,8 +118,7 @@ def load_system(
     chosen = checked_options(entry, options or {})
     files = [file for word in weights for file in _read(entry, word)]
     whole = next((f.info for f in files if f.info is not None and f.info.model == entry.id and not f.part), None)
-    if whole is not None:
-        chosen = _same_options(entry, chosen, whole)
+    chosen = _told_options(entry, files) | chosen if whole is None else _same_options(entry, chosen, whole)
     network = build_system(
         entry,
         seed=seed,
@@ -169,16 +168,19 @@ def start_weights(entry: SystemEntry, network: System, words: Sequence[str]) -> 
 
 
 def start_options(entry: SystemEntry, words: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a training that starts from ``words``: the checkpoint's own where one is of this system.
+    """Options of a training that starts from ``words``: the checkpoint's own where one is of this system, else what
+    public files say of them.
 
     Raises:
         UsageError: an unknown option, or one that differs from the checkpoint's.
     """
     chosen = checked_options(entry, options)
-    for word in words:
-        for file in _read(entry, word):
-            if file.info is not None and file.info.model == entry.id and not file.part:
-                chosen = _same_options(entry, chosen, file.info)
+    files = [file for word in words for file in _read(entry, word)]
+    own = [f.info for f in files if f.info is not None and f.info.model == entry.id and not f.part]
+    if not own:
+        return _told_options(entry, files) | chosen
+    for info in own:
+        chosen = _same_options(entry, chosen, info)
     return chosen
 
 
@@ -203,6 +205,17 @@ def _read(entry: SystemEntry, word: str) -> list[_File]:
     for name, model in names.items():
         pretrained, what = torchvision_state(model)
         found.append(_File(name, what, pretrained, licence=IMAGENET_LICENCE))
+    return found
+
+
+def _told_options(entry: SystemEntry, files: Sequence[_File]) -> dict[str, Any]:
+    """What public files say of the options, the last one's word where they differ."""
+    found: dict[str, Any] = {}
+    for file in files:
+        state = {name.removeprefix("module."): tensor for name, tensor in file.state.items()}
+        for item in entry.imports:
+            if file.info is None and file.part in (None, item.part) and _looks_like(item, state):
+                found |= {name: value for name, value in item.options(state).items() if name in entry.options}
     return found
 
 

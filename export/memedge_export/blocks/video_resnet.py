@@ -20,6 +20,7 @@ from .widths import scaled
 
 Pairs = list[tuple[nn.Module, str, str]]
 Depths = tuple[int, int, int, int]
+Shortcut = Literal["A", "B"]
 _WIDTHS = (64, 128, 256, 512)
 
 
@@ -59,7 +60,7 @@ class BasicBlock3d(_Block):
             channels, no parameters.
     """
 
-    def __init__(self, inplanes: int, planes: int, stride: int, shortcut: Literal["A", "B"]) -> None:
+    def __init__(self, inplanes: int, planes: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(inplanes, planes, 3, stride, 1, bias=False)
         self.bn1 = _norm(planes)
@@ -168,7 +169,7 @@ class VideoResNet(nn.Module):
         return [(self, "conv1", "bn1")]
 
 
-def r3d34(shortcut: Literal["A", "B"] = "B", width: float = 1.0, depths: Depths = (3, 4, 6, 3)) -> VideoResNet:
+def r3d34(shortcut: Shortcut = "B", width: float = 1.0, depths: Depths = (3, 4, 6, 3)) -> VideoResNet:
     """34 layers of 3x3x3 convolutions; 512 features."""
     return VideoResNet(partial(BasicBlock3d, shortcut=shortcut), 1, depths, "cube", width)
 

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelEntry", "entry", "frame_preset", "input_size", "names", "register", "squash_preset"]
 
-SYSTEM_FILES: tuple[str, ...] = ("amnet", "dsve", "feature_mlp", "m3s", "memnet", "semantic_memnet", "svr", "vgg_ic")
+SYSTEM_FILES: tuple[str, ...] = (
+    "amnet",
+    "dsve",
+    "feature_mlp",
+    "m3s",
+    "memnet",
+    "resnet3d",
+    "semantic_memnet",
+    "svr",
+    "vgg_ic",
+)
 """Modules of this package that register systems (:mod:`.system`)."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

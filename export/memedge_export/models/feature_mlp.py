@@ -1,9 +1,9 @@
 """Perceptrons on fixed features: Technicolor's at MediaEval 2018, one hidden layer of 100 and ReLU, and VideoMem's
 baselines (R. Cohendet et al., ICCV 2019), tanh.
 
-Parameters of the heads: hmp-mlp 607,701, colorhist-mlp 77,001, inceptionv3-mlp 100,201, lbp-mlp 12,401 (6,101 with 59
-bins), aesthetics-mlp 11,101 on the released values, c3d-lbp-aesthetics-mlp 33,401, hmp-mlp-videomem 60,881,
-c3d-hmp-mlp 617,801. On our 40 aesthetic values there are fewer: 4,201 and 26,501.
+Parameters of the heads: c3d-mlp and c3d-mlp-videomem 10,301, hmp-mlp 607,701, colorhist-mlp 77,001, inceptionv3-mlp
+100,201, lbp-mlp 12,401 (6,101 with 59 bins), aesthetics-mlp 11,101 on the released values, c3d-lbp-aesthetics-mlp
+33,401, hmp-mlp-videomem 60,881, c3d-hmp-mlp 617,801. On our 40 aesthetic values there are fewer: 4,201 and 26,501.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ _HIDDEN = (100,)
 _TINY = "a few thousand multiply-adds: nothing to gain, and 8 bits would squeeze the scores"
 _INCEPTION = PartImport("trunk", "torchvision's Inception-v3", inception_keys.rename, inception_keys.is_inception_v3)
 _C3D = (
-    PartImport("c3d.trunk", "a PyTorch port of C3D", c3d_keys.rename, c3d_keys.detect_torch),
-    PartImport("c3d.trunk", "the TensorFlow port of C3D", c3d_keys.rename, c3d_keys.detect_tensorflow),
+    PartImport("c3d.trunk", "a PyTorch port of C3D", c3d_keys.rename, c3d_keys.detect_torch, c3d_keys.options),
+    PartImport(
+        "c3d.trunk", "the TensorFlow port of C3D", c3d_keys.rename, c3d_keys.detect_tensorflow, c3d_keys.options
+    ),
 )
 
 
@@ -196,6 +198,27 @@ def inceptionv3_mlp(
 
 
 _CLIPS: dict[str, Any] = {"imports": _C3D}
+
+
+@register_system("c3d-mlp", **_CLIPS, name="c3d-mlp", act="relu")
+@register_system("c3d-mlp-videomem", **_CLIPS, name="c3d-mlp-videomem", act="tanh")
+def c3d_mlp(
+    width: float = 1.0,
+    *,
+    targets: Sequence[str] = (FIRST,),
+    cuts: Sequence[float] = (),
+    features: str = "live",
+    pool5: str = "after",
+    clip: str = "first",
+    name: str,
+    act: Activation,
+) -> System:
+    """C3D's probabilities of 101 actions. ``clip``: of the ``first`` 16 frames of 7 s, as published, or the ``newest``;
+    ``pool5``: as the weights were trained (``after``: TensorFlow's port, ``both``: PyTorch's), which a file says
+    itself."""
+    target = only_target(name, targets, cuts)
+    one = feature_inputs.c3d(width, pool5, clip) if _live(name, features) else released("C3D", 101)
+    return _on([one], target, width, "all", act=act)
 
 
 @register_system("c3d-lbp-aesthetics-mlp", **_CLIPS)

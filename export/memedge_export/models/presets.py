@@ -112,6 +112,29 @@ INCEPTION299 = Preprocess(
 )
 """Inception-v3: exactly 299 x 299, RGB in -1..1."""
 
+_R3D_RESIZE, _R3D_CROP = Resize(rule="short_side", size=112), Crop(rule="center", size=(112, 112))
+R3D112 = Preprocess(
+    color="rgb",
+    resize=_R3D_RESIZE,
+    crop=_R3D_CROP,
+    scale=1 / 255,
+    mean=(0.4345, 0.4051, 0.3775),
+    std=(0.2768, 0.2713, 0.2737),
+    layout="ncthw",
+)
+"""3D-ResNets-PyTorch, weights of 2018 and later: clips."""
+
+R3D112_OLD = Preprocess(
+    color="rgb",
+    resize=_R3D_RESIZE,
+    crop=_R3D_CROP,
+    scale=1.0,
+    mean=(114.7748, 107.7354, 99.4750),
+    std=(1.0, 1.0, 1.0),
+    layout="ncthw",
+)
+"""The same for the weights of 2017: 0..255 less the channels' means."""
+
 C3D112 = Preprocess(
     color="bgr",
     resize=Resize(rule="short_side", size=112),

@@ -61,12 +61,14 @@ class PartImport:
         origin: what the file is, for people.
         rename: its names and layouts to those of the part's ``state_dict``.
         detect: whether a state looks like such a file; several imports of one part are told apart by it.
+        options: what such a file says of the system's options; what is typed goes before it.
     """
 
     part: str
     origin: str
     rename: Rename
     detect: Callable[[Mapping[str, Tensor]], bool] = lambda state: True
+    options: Callable[[Mapping[str, Tensor]], Mapping[str, Any]] = lambda state: {}
 
 
 class System(nn.Module):
