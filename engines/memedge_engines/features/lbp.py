@@ -18,6 +18,11 @@ from ..extractors import Values
 from ..manifest import Node
 from .declared import feature, output, picture
 
+Floats = NDArray[np.float32]
+
+_STRIP = 96
+"""Rows worked on at a time: what they need stays in the processor's cache."""
+
 
 def _offsets(points: int, radius: int) -> list[tuple[float, float]]:
     """(down, right) of each point, counter-clockwise from the right; rounded so that whole pixels are whole."""
@@ -25,37 +30,62 @@ def _offsets(points: int, radius: int) -> list[tuple[float, float]]:
     return [(round(-radius * math.sin(a), 5), round(radius * math.cos(a), 5)) for a in angles]
 
 
-def _bits(gray: NDArray[np.uint8], points: int, radius: int) -> Iterator[NDArray[np.uint8]]:
-    """For each point, whether it is not darker than the centre: 0 or 1, ``[H, W]``."""
-    height, width = gray.shape
+def _strips(gray: NDArray[np.uint8], radius: int) -> Iterator[tuple[slice, Floats]]:
+    """Rows of the picture, and their levels with a black margin of ``radius + 1`` around them."""
     margin = radius + 1
     ground = np.pad(gray, margin).astype(np.float32)
-    center = np.ascontiguousarray(ground[margin : margin + height, margin : margin + width])
-    for down, right in _offsets(points, radius):
-        top, left = math.floor(down), math.floor(right)
-        part_down, part_right = np.float32(down - top), np.float32(right - left)
-        rows = ground[margin + top : margin + top + height + 1, margin + left : margin + left + width + 1]
+    for top in range(0, gray.shape[0], _STRIP):
+        bottom = min(top + _STRIP, gray.shape[0])
+        yield slice(top, bottom), ground[top : bottom + 2 * margin]
+
+
+def _bits(ground: Floats, points: int, radius: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(point, whether it is not darker than the centre: 0 or 1) in the order 0, 1, P - 1, 2, P - 2 ... P / 2.
+
+    Points on one column share the interpolation along the rows.
+    """
+    margin = radius + 1
+    height, width = (side - 2 * margin for side in ground.shape)
+    center = ground[margin : margin + height, margin : margin + width]
+    slopes = ground[:, 1:] - ground[:, :-1]
+    across = np.empty((ground.shape[0], width), np.float32)
+    value = np.empty((height, width), np.float32)
+    offsets = _offsets(points, radius)
+    for first in range(points // 2 + 1):
+        right = offsets[first][1]
+        left = math.floor(right)
+        columns = slice(margin + left, margin + left + width)
         # a + part * (b - a): equal levels give that very level, which weights that add up to 1 do not.
-        across = rows[:, :-1] + part_right * (rows[:, 1:] - rows[:, :-1]) if part_right else rows[:, :-1]
-        value = across[:-1] + part_down * (across[1:] - across[:-1]) if part_down else across[:-1]
-        yield (value >= center).view(np.uint8)
+        np.multiply(slopes[:, columns], np.float32(right - left), out=across)
+        across += ground[:, columns]
+        for point in sorted({first, (points - first) % points}):
+            down = offsets[point][0]
+            top = margin + math.floor(down)
+            above = across[top : top + height]
+            np.subtract(across[top + 1 : top + 1 + height], above, out=value)
+            value *= np.float32(down - math.floor(down))
+            value += above
+            yield point, (value >= center).view(np.uint8)
 
 
 def rotation_invariant(gray: NDArray[np.uint8], points: int = 120, radius: int = 15) -> NDArray[np.uint8]:
-    """Labels 0 .. points + 1, ``[H, W]``; at most 253 points."""
-    ones = np.zeros(gray.shape, np.uint8)
-    changes = np.zeros(gray.shape, np.uint8)
-    first = before = None
-    for bit in _bits(gray, points, radius):
-        ones += bit
-        if before is None:
-            first = bit
-        else:
-            changes += bit ^ before
-        before = bit
-    if first is not None and before is not None:
-        changes += first ^ before
-    return np.where(changes <= 2, ones, np.uint8(points + 1))
+    """Labels 0 .. points + 1, ``[H, W]``; ``points`` is even and at most 252."""
+    labels = np.empty(gray.shape, np.uint8)
+    for rows, ground in _strips(gray, radius):
+        ones, changes = np.zeros((2, *labels[rows].shape), np.uint8)
+        half = points // 2
+        # Both halves of the circle, up from point 0 and down from it, each with its last bit.
+        last: list[NDArray[np.uint8]] = []
+        for point, bit in _bits(ground, points, radius):
+            ones += bit
+            if point == 0:
+                last = [bit, bit]
+            for side in (0, 1):
+                if point == half or (point != 0 and side == (point > half)):
+                    changes += bit ^ last[side]
+                    last[side] = bit
+        labels[rows] = np.where(changes <= 2, ones, np.uint8(points + 1))
+    return labels
 
 
 def _uniform_labels() -> NDArray[np.uint8]:
@@ -77,10 +107,13 @@ _UNIFORM = _uniform_labels()
 
 def uniform(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Labels 0 .. 58 of 8 neighbours at radius 1, ``[H, W]``."""
-    code = np.zeros(gray.shape, np.uint8)
-    for point, bit in enumerate(_bits(gray, 8, 1)):
-        code |= bit << np.uint8(point)
-    return _UNIFORM[code]
+    labels = np.empty(gray.shape, np.uint8)
+    for rows, ground in _strips(gray, 1):
+        code = np.zeros_like(labels[rows])
+        for point, bit in _bits(ground, 8, 1):
+            code |= bit << np.uint8(point)
+        labels[rows] = _UNIFORM[code]
+    return labels
 
 
 def _histogram(labels: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
