@@ -31,7 +31,8 @@ class SpatialAttention2d(nn.Module):
     """Weights of a map's places, from the map that the last convolution reads (VideoMem, R. Cohendet et al., ICCV 2019:
     a convolution in parallel with the last one, softmax, product).
 
-    The product is with H * W times the softmax (ours): even attention changes nothing, whatever the picture's size.
+    The product is with H * W times the softmax (ours): even attention, as it is before training, changes nothing,
+    whatever the picture's size.
 
     Args:
         channels: of the map that the attention is made from.
@@ -40,6 +41,8 @@ class SpatialAttention2d(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, seen: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
         """``seen`` ``[B,channels,H,W]`` and ``weighted`` ``[B,C,H,W]`` to the weighted map and the attention

@@ -3,10 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from onnx.reference import ReferenceEvaluator
-from torch import Tensor, nn
+from torch import nn
 
-from helpers_blocks import export_block, largest_difference, operators
 from memedge_export.blocks.dsve import DsveTower
 from memedge_export.blocks.unit_norm import unit_norm
 from memedge_export.blocks.weldon import SpatialAttention2d, WeldonPool2d
@@ -35,14 +33,15 @@ def test_attention_is_a_softmax_over_places_and_even_attention_changes_nothing()
     attention = SpatialAttention2d(6)
     seen, weighted = torch.randn(2, 6, 4, 5), torch.randn(2, 3, 4, 5)
     with torch.no_grad():
+        assert torch.allclose(attention(seen, weighted)[0], weighted, atol=1e-6)
+        nn.init.normal_(attention.conv.weight)
+        nn.init.normal_(attention.conv.bias)
         product, weights = attention(seen, weighted)
         logits = np.einsum("bchw,c->bhw", seen.numpy(), attention.conv.weight.numpy()[0, :, 0, 0])
         expected = np.exp(logits + attention.conv.bias.item())
         expected /= expected.sum((1, 2), keepdims=True)
         assert np.allclose(weights.numpy()[:, 0], expected, atol=1e-6)
         assert np.allclose(product.numpy(), weighted.numpy() * expected[:, None] * 20, atol=1e-5)
-        nn.init.zeros_(attention.conv.weight)
-        assert torch.allclose(attention(seen, weighted)[0], weighted, atol=1e-6)
 
 
 def test_a_vector_of_zeros_stays_one() -> None:
@@ -54,31 +53,3 @@ def test_golden_counts() -> None:
     with torch.device("meta"):
         plain, attended = DsveTower(), DsveTower(attention=True)
     assert (count.parameters(plain), count.parameters(attended)) == (68_823_808, 68_823_808 + 2_049)
-    assert [round(count.macs(plain, (s, s)) / 1e9, 2) for s in (256, 400)] == [15.36, 37.73]
-
-
-class _Attending(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tower = DsveTower(0.125, layers=(1, 1, 1, 1), attention=True)
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.tower.attend(frames)
-
-
-def test_tower_exports_to_plain_operators() -> None:
-    torch.manual_seed(0)
-    network, x = _Attending().eval(), torch.randn(2, 3, 128, 96)
-    graph = export_block(network, x)
-    assert set(operators(graph)) <= {
-        "Conv", "BatchNormalization", "Relu", "Add", "MaxPool", "Reshape", "Softmax", "Mul", "TopK", "Neg", "Sub",
-        "ReduceMean", "Gemm", "ReduceL2", "Clip", "Max", "Div",
-    }  # fmt: skip
-    assert largest_difference(network, graph, x) < 1e-5
-    embedding, attention = ReferenceEvaluator(graph).run(None, {"x0": x.numpy()})
-    with torch.no_grad():
-        wanted = network(x)
-    assert np.allclose(embedding, wanted[0].numpy(), atol=1e-5)
-    assert np.allclose(attention, wanted[1].numpy(), atol=1e-5)
-    assert attention.shape == (2, 1, 4, 3)
-    assert np.allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)

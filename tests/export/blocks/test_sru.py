@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from onnx.reference import ReferenceEvaluator
 
-from helpers_blocks import export_block, largest_difference, operators
 from memedge_export.blocks.sru import SruLayer, SruStack
 from memedge_export.models import count
 
@@ -105,19 +103,3 @@ def test_dropout_hides_the_same_values_at_all_tokens_in_training_only() -> None:
 def test_golden_counts() -> None:
     with torch.device("meta"):
         assert count.parameters(SruStack()) == 57_811_200
-
-
-def test_tower_exports_without_a_loop() -> None:
-    tower = _tower()
-    tokens, mask = torch.randn(3, 6, 620), (torch.arange(6)[None] < torch.tensor([[6], [1], [0]])).float()
-    graph = export_block(tower, tokens, mask)
-    found = operators(graph)
-    assert set(found) <= {
-        "MatMul", "Split", "Add", "Sub", "Mul", "Sigmoid", "Tanh", "Concat", "Slice", "Pad", "Unsqueeze", "ReduceSum",
-        "ReduceL2", "Clip", "Max", "Div",
-    }  # fmt: skip
-    assert found.count("MatMul") == 4
-    assert largest_difference(tower, graph, tokens, mask) < 1e-5
-    (embedding,) = ReferenceEvaluator(graph).run(None, {"x0": tokens.numpy(), "x1": mask.numpy()})
-    with torch.no_grad():
-        assert np.allclose(embedding, tower(tokens, mask).numpy(), atol=1e-5)
