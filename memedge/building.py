@@ -46,7 +46,7 @@ class BuildReport:
         size = f"{record.plan_bytes / _MEGABYTE:.1f} MB"
         done = f"kept (built {record.created})" if plan.reused else f"built in {record.seconds:.1f} s"
         lines = [
-            f"{self.bundle} node {plan.node}: {self.precision}, {size}, {done}",
+            f"{self.bundle} node {plan.node}: {PRECISION_OF[record.source.lowering]}, {size}, {done}",
             f"  plan: {plan.path}",
             f"  for: {record.machine.gpu} (sm {record.machine.sm}), TensorRT {record.machine.tensorrt}, "
             f"batch 1 to {record.profile.max_batch}",

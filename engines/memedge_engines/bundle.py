@@ -100,10 +100,10 @@ class Bundle:
             self.read(entry)
 
     def lowerings(self) -> tuple[str, ...]:
-        """The lowerings that every graph node has, ``fp32`` first."""
-        graphs = [set(node.files) for node in self.manifest.nodes if node.kind == "graph"]
-        common = set.intersection(*graphs) if graphs else {"fp32"}
-        return tuple(name for name in _manifest.LOWERINGS if name in common)
+        """The lowerings that a graph node has, ``fp32`` first; where one of several nodes lacks it, see
+        :func:`.manifest.lowering_of`."""
+        found = {"fp32"}.union(*(node.files for node in self.manifest.nodes if node.kind == "graph"))
+        return tuple(name for name in _manifest.LOWERINGS if name in found)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, {self.manifest.name}, {self.hash[:12]})"

@@ -16,7 +16,7 @@ from . import backends, cache, golden, hardware
 from .backends.base import Backend, Engine, EngineOptions
 from .bundle import Bundle
 from .errors import BackendUnavailable, EngineError, PlanMismatch, PlanMissing, UnknownName
-from .manifest import LOWERINGS, PRECISION_OF
+from .manifest import LOWERINGS, PRECISION_OF, Node, lowering_of
 from .timing import Contestant, rounds
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
@@ -144,7 +144,7 @@ def first(
 
 
 def open_engines(bundle: Bundle, candidate: Candidate, options: EngineOptions | None = None) -> dict[str, Engine]:
-    """Graph node name to its engine, all of one candidate.
+    """Graph node name to its engine, all of one candidate; a node without its lowering runs its best float form.
 
     Raises:
         BackendUnavailable: its library cannot be used here.
@@ -158,12 +158,28 @@ def open_engines(bundle: Bundle, candidate: Candidate, options: EngineOptions | 
     try:
         for node in bundle.manifest.nodes:
             if node.kind == "graph":
-                opened[node.name] = backend.open(bundle, node, candidate.lowering, options)
+                opened[node.name] = _open_node(bundle, node, candidate, backend, options)
     except BaseException:
         for engine in opened.values():
             engine.close()
         raise
     return opened
+
+
+def _open_node(
+    bundle: Bundle, node: Node, candidate: Candidate, backend: Backend, options: EngineOptions | None
+) -> Engine:
+    lowering = lowering_of(node, candidate.lowering)
+    try:
+        return backend.open(bundle, node, lowering, options)
+    except PlanMissing as error:
+        if lowering == candidate.lowering:
+            raise
+        from .plans.lookup import build_command
+
+        # The build of the candidate's lowering makes the plans of all nodes, also of those that stand in.
+        fix = build_command(bundle, candidate.lowering, (options or EngineOptions()).max_batch)
+        raise PlanMissing(error.message, log=error.log, fix=fix) from None
 
 
 def unbuilt(
@@ -193,7 +209,8 @@ def planned(bundle: Bundle, candidate: Candidate, options: EngineOptions | None 
     for node in bundle.manifest.nodes:
         if node.kind == "graph":
             try:
-                lookup.find(bundle, node, candidate.lowering, (options or EngineOptions()).max_batch, machine)
+                lowering = lowering_of(node, candidate.lowering)
+                lookup.find(bundle, node, lowering, (options or EngineOptions()).max_batch, machine)
             except (PlanMissing, PlanMismatch):
                 return False
     return True

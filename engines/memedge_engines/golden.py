@@ -27,7 +27,7 @@ from .dataflow import default_value
 from .errors import BundleError
 from .frame import Frame
 from .host_executor import to_input
-from .manifest import InputStorage, Manifest, Node, NodeInput, Preprocess
+from .manifest import InputStorage, Manifest, Node, NodeInput, Preprocess, lowering_of
 from .npz import read_arrays
 
 RunGraph = Callable[[Node, dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
@@ -231,7 +231,7 @@ def _walk(
                 one = values[item.source]
             gathered[item.name] = [one] * item.last
         if node.kind == "graph":
-            entry = node.files.get(lowering)  # type: ignore[call-overload]
+            entry = node.files.get(lowering_of(node, lowering))  # type: ignore[call-overload]
             storages: Mapping[str, InputStorage] = entry.inputs if entry is not None else {}
             fed[node.name] = {i.name: to_input(i, gathered[i.name], storages.get(i.name)) for i in node.inputs}
             results: Mapping[str, NDArray[Any]] = {k: np.asarray(v)[0] for k, v in run(node, fed[node.name]).items()}

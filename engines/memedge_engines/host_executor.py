@@ -68,7 +68,7 @@ class HostExecutor(StreamsExecutor):
             raise ExecutorError(f"engines for nodes {sorted(engines)}; the bundle has graph nodes {sorted(graphs)}")
         self._engines = dict(engines)
         self.engine = "+".join(sorted({e.name for e in engines.values()}))
-        self.precision = "+".join(sorted({e.precision for e in engines.values()}))
+        self.precision = "+".join(sorted({e.precision for e in engines.values()}, key=_bits))
         self.lowering = "+".join(sorted({e.lowering for e in engines.values()}))
         self._device: Device = device or HostDevice()
         self._max_batch = max(1, max_batch)
@@ -222,6 +222,11 @@ class HostExecutor(StreamsExecutor):
         for job in jobs:
             job.infer_s += spent
         return [{f"{node.name}.{name}": row[name] for name in names} for row in rows]
+
+
+def _bits(precision: str) -> tuple[int, str]:
+    """Order of precisions: ``int8+fp16+fp32``."""
+    return int("".join(filter(str.isdigit, precision.partition("-")[0])) or 0), precision
 
 
 def to_input(item: NodeInput, values: Sequence[NDArray[Any]], storage: InputStorage | None) -> NDArray[Any]:

@@ -18,6 +18,12 @@ SCHEMA_VERSION = 1
 Lowering = Literal["fp32", "cpu", "trt-int8", "trt-fp16"]
 LOWERINGS: tuple[Lowering, ...] = ("fp32", "cpu", "trt-int8", "trt-fp16")
 PRECISION_OF: dict[str, str] = {"fp32": "fp32", "cpu": "int8", "trt-int8": "int8", "trt-fp16": "fp16"}
+# What stands in for a lowering that a node does not have: the best float form that the same back ends run.
+_STAND_INS: dict[str, tuple[Lowering, ...]] = {
+    "cpu": ("fp32",),
+    "trt-int8": ("trt-fp16", "fp32"),
+    "trt-fp16": ("fp32",),
+}
 Role = Literal["score", "attention", "class_probs", "embedding", "decay", "contribution", "features"]
 Aggregate = Literal["mean", "median", "exponential", "last"]
 
@@ -101,11 +107,20 @@ class NodeInput(_Strict, frozen=True, kw_only=True):
     shape: tuple[int, ...] | None = None
 
 
+class Decay(_Strict, frozen=True, kw_only=True):
+    """How the score of a node falls with time: by the value of its output of role ``decay`` for each item of the memory
+    game. The score is that after ``lag`` items, which lasted ``item_s`` seconds each."""
+
+    lag: float
+    item_s: float
+
+
 class NodeOutput(_Strict, frozen=True, kw_only=True):
-    """One output of a node and what it means."""
+    """One output of a node and what it means; ``decay`` belongs to the role of that name."""
 
     name: str
     role: Role
+    decay: Decay | None = None
 
 
 class Node(_Strict, frozen=True, kw_only=True):
@@ -255,6 +270,12 @@ class Manifest(_Strict, frozen=True, kw_only=True):
             if node.name == name:
                 return node
         raise KeyError(name)
+
+
+def lowering_of(node: Node, wanted: str) -> str:
+    """The lowering of a graph node's file that runs when its bundle runs in ``wanted``: the same one where the node has
+    it, else its best float form. Nodes whose operators or size speak against int8 have no int8 file."""
+    return next((low for low in (wanted, *_STAND_INS.get(wanted, ())) if low in node.files), wanted)
 
 
 def decode(data: bytes) -> Manifest:

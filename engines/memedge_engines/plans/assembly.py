@@ -16,7 +16,7 @@ from .. import onnx_file
 from ..backends.base import contract_shape
 from ..bundle import Bundle
 from ..errors import BuildCancelled, EngineError, PlanError, PlanMismatch, PlanMissing
-from ..manifest import Node
+from ..manifest import Node, lowering_of
 from . import LOWERINGS, builder, inspection, library, proof, sidecar, store
 from .machine import Machine
 from .messages import Finished, Request
@@ -104,7 +104,8 @@ def _kept(work: _Work, *, unproven: bool) -> dict[str, Plan]:
     found = {}
     for node in _graphs(work.bundle):
         try:
-            plan = store.read(work.bundle, node, work.lowering, work.profile, work.machine, unproven=unproven)
+            lowering = lowering_of(node, work.lowering)
+            plan = store.read(work.bundle, node, lowering, work.profile, work.machine, unproven=unproven)
         except (PlanMissing, PlanMismatch):
             continue
         found[node.name] = plan
@@ -137,7 +138,8 @@ def _make(work: _Work, missing: list[Node], kept: dict[str, Plan], open_plan: pr
 
 
 def _one(work: _Work, node: Node, number: int, count: int, cache: bytes, attempt: int) -> tuple[Plan, bytes]:
-    entry = node.files[work.lowering]  # type: ignore[index]
+    lowering = lowering_of(node, work.lowering)
+    entry = node.files[lowering]  # type: ignore[index]
     shapes = {item.name: contract_shape(item) or () for item in node.inputs}
 
     last = 0.0
@@ -158,7 +160,7 @@ def _one(work: _Work, node: Node, number: int, count: int, cache: bytes, attempt
     model = onnx_file.graph_bytes(work.bundle, entry)
     built = builder.build(
         model,
-        work.lowering,
+        lowering,
         work.profile,
         work.machine,
         trt=work.trt,
@@ -172,7 +174,7 @@ def _one(work: _Work, node: Node, number: int, count: int, cache: bytes, attempt
     if library.flavour(work.trt) == "full":
         layers = inspection.inspect_plan(work.trt, library.logger(work.trt), built.plan)
     record = _record(work, node, built, layers, attempt)
-    path = store.plan_path(work.bundle, node, work.lowering, work.profile, work.machine)
+    path = store.plan_path(work.bundle, node, lowering, work.profile, work.machine)
     return Plan(path, built.plan, record), built.timing_cache or cache
 
 
@@ -180,8 +182,9 @@ def _record(
     work: _Work, node: Node, built: builder.Built, layers: sidecar.Layers | None, attempt: int
 ) -> sidecar.SideCar:
     manifest = work.bundle.manifest
-    entry = node.files[work.lowering]  # type: ignore[index]
-    quantized = work.lowering == "trt-int8"
+    lowering = lowering_of(node, work.lowering)
+    entry = node.files[lowering]  # type: ignore[index]
+    quantized = lowering == "trt-int8"
     ranges = manifest.files.get("ranges")
     scales = {name: storage.scale for name, storage in entry.inputs.items()}
     return sidecar.SideCar(
@@ -195,7 +198,7 @@ def _record(
             bundle=work.bundle.hash,
             bundle_name=manifest.name,
             node=node.name,
-            lowering=work.lowering,  # type: ignore[arg-type]
+            lowering=lowering,  # type: ignore[arg-type]
             file=entry.file,
             onnx_sha256=entry.sha256,
             ranges_sha256=ranges.sha256 if quantized and ranges is not None else None,

@@ -18,7 +18,7 @@ from .. import golden
 from ..backends.base import Engine
 from ..bundle import Bundle
 from ..errors import EngineError, PlanMismatch
-from ..manifest import Node
+from ..manifest import Node, lowering_of
 from . import library
 from .sidecar import Difference
 from .store import Plan
@@ -50,7 +50,7 @@ def prove(bundle: Bundle, lowering: str, plans: Mapping[str, Plan], open_plan: O
     engines: dict[str, Engine] = {}
     try:
         for name, plan in plans.items():
-            engines[name] = open_plan(bundle.manifest.node(name), lowering, plan)
+            engines[name] = open_plan(node := bundle.manifest.node(name), lowering_of(node, lowering), plan)
 
         def run(node: Node, inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
             return engines[node.name].run(inputs)
