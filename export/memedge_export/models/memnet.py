@@ -54,6 +54,7 @@ class MemNet(nn.Module):
         self.head = MlpHead((self.trunk.features, 1))
         self.scale = Standardise(1)
         self.view = view
+        self.window: nn.Conv2d | None = None
         self.gain, self.shift = (_PORT_GAIN, _PORT_SHIFT) if port else (1.0, 0.0)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
@@ -70,13 +71,32 @@ class MemNet(nn.Module):
         return z * (self.scale.std * self.gain) + (self.scale.mean * self.gain + self.shift)
 
     def _slide(self, frames: Tensor) -> Tensor:
-        x = self.trunk.maps(frames)
-        for layer in (self.trunk.fc6, self.trunk.fc7, self.head.linear):
-            side = math.isqrt(layer.in_features // x.shape[1])
-            x = F.conv2d(x, layer.weight.reshape(layer.out_features, -1, side, side), layer.bias)
-            if layer is not self.head.linear:
-                x = F.relu(x)
-        return x
+        rows = self.trunk.fc7(F.relu(self._first(self.trunk.maps(frames))).permute(0, 2, 3, 1))
+        places: Tensor = self.head(rows).permute(0, 3, 1, 2)
+        return places
+
+    def _first(self, maps: Tensor) -> Tensor:
+        if self.window is not None:
+            found: Tensor = self.window(maps)
+            return found
+        return F.conv2d(maps, _as_kernel(self.trunk.fc6, maps.shape[1]), self.trunk.fc6.bias)
+
+    def with_window(self) -> MemNet:
+        """The network itself, the first dense layer of its map a convolution for good: the form that is exported."""
+        fc6 = self.trunk.fc6
+        kernel = _as_kernel(fc6, self.trunk.conv5.out_channels)
+        self.window = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2])
+        with torch.no_grad():
+            self.window.weight.copy_(kernel)
+            self.window.bias.copy_(fc6.bias)  # type: ignore[union-attr]
+        del self.trunk.fc6
+        return self
+
+
+def _as_kernel(dense: nn.Linear, channels: int) -> Tensor:
+    """Weights of a dense layer over a square map as those of a convolution that sees the whole map."""
+    side = math.isqrt(dense.in_features // channels)
+    return dense.weight.reshape(dense.out_features, channels, side, side)
 
 
 def ten_crops(frames: Tensor) -> list[Tensor]:
@@ -133,9 +153,15 @@ def memnet(
     frames = memnet_input("memnet", colors, view)
     network = MemNet(width, view=view, port=port_scores, lrn_as_convolution=lrn_as_convolution)
     outputs: dict[str, Role] = {"score": "score", "map": "attention"} if view == "map" else {"score": "score"}
+
+    def form(module: nn.Module) -> nn.Module:
+        if isinstance(module, MemNet) and view == "map":
+            module.with_window()
+        return without_groups(module) if dense_groups else module
+
     return System(
         [graph_node("model", [frames], outputs, 1.0)],
-        {"model": Graph(network, form=without_groups if dense_groups else None, float_layers=("head",))},
+        {"model": Graph(network, form=form, float_layers=("head",))},
         [Target(name=only_target("memnet", targets, cuts), source="model.score", primary=True)],
         last=("head.0",),
         fitted=(FittedPart("scale", _fit_scale),),

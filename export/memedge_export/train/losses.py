@@ -2,7 +2,7 @@
 
 A loss takes the network's outputs by name and the batch's targets; which outputs it needs is its own business:
 ``score`` float32 ``[B, T]`` for T targets, ``class_logits`` ``[B, K]``, ``step_scores`` ``[B, steps]``, ``attn``
-``[B, steps, h, w]``, ``alpha`` ``[B, 1]``.
+``[B, steps, h, w]``, ``alpha`` ``[B, 1]``, ``embedding`` and ``text_embedding`` ``[B, D]``.
 Sources: M3-S (T. Dumont, J. S. Hevia, C. L. Fosco, Modular Memorability, CVPR 2023, and its code); SoDeep (see ranks);
 AMNet (J. Fajtl, V. Argyriou, D. Monekosso, P. Remagnino, CVPR 2018, and its code); the decay loss of SemanticMemNet
 (A. Newman et al., Multimodal Memorability, ECCV 2020, and its code); class probabilities (H. Squalli-Houssaini,
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import TrainingError
+from .embedding_ranking import ranking_loss
 from .ranks import correlation, hard_rank, pairwise_rank, soft_rank, spread_eps
 
 
@@ -31,7 +32,10 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Mse(_Spec, tag="mse", frozen=True, kw_only=True):
-    """Mean squared error."""
+    """Mean squared error; ``standardise`` divides it by the training scores' variance, which is the error of scores of
+    mean 0 and deviation 1."""
+
+    standardise: bool = False
 
 
 class L1(_Spec, tag="l1", frozen=True, kw_only=True):
@@ -119,7 +123,21 @@ class Decay(_Spec, tag="decay", frozen=True, kw_only=True):
     label_lag: int = 80
 
 
-LossSpec = Mse | L1 | EpsilonInsensitive | MseTails | Spearman | Scheduled | Sodeep | Classes | AmNet | Decay
+class EmbeddingRanking(_Spec, tag="embedding-ranking", frozen=True, kw_only=True):
+    """Pictures and titles in one space (DSVE, VSE; :mod:`.embedding_ranking`).
+
+    ``negatives``: ``hardest``, DSVE's, or ``all``, VSE's. ``score`` (ours): of the scores' squared error beside it, so
+    that validation has a score to go by.
+    """
+
+    margin: float = 0.2
+    negatives: Literal["hardest", "all"] = "hardest"
+    score: float = 1.0
+
+
+LossSpec = (
+    Mse | L1 | EpsilonInsensitive | MseTails | Spearman | Scheduled | Sodeep | Classes | AmNet | Decay | EmbeddingRanking
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +177,8 @@ def build(spec: LossSpec, statistics: ScoreStatistics) -> Loss:
         TrainingError: values that cannot be meant, or a sorter's file that cannot be read.
     """
     if isinstance(spec, Mse):
-        return _each_target(lambda p, y, _: F.mse_loss(p, y))
+        variance = statistics.deviation**2 if spec.standardise and statistics.deviation > 0 else 1.0
+        return _each_target(lambda p, y, _: F.mse_loss(p, y) / variance)
     if isinstance(spec, L1):
         return _each_target(lambda p, y, _: F.l1_loss(p, y))
     if isinstance(spec, EpsilonInsensitive):
@@ -180,6 +199,8 @@ def build(spec: LossSpec, statistics: ScoreStatistics) -> Loss:
         return _classes(spec, statistics)
     if isinstance(spec, AmNet):
         return _amnet(spec)
+    if isinstance(spec, EmbeddingRanking):
+        return _ranking(spec)
     return _decay(spec)
 
 
@@ -279,6 +300,17 @@ def _amnet(spec: AmNet) -> Loss:
         found = spec.gain**2 * F.mse_loss(steps.sum(1), batch.targets[:, 0])
         visits = (0.2 - attention.flatten(2)).sum(1)
         return found + spec.gamma * (visits**2).sum(1).mean()
+
+    return loss
+
+
+def _ranking(spec: EmbeddingRanking) -> Loss:
+    squared = _each_target(lambda p, y, _: F.mse_loss(p, y))
+
+    def loss(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        images, texts = _needed(outputs, "embedding-ranking", "embedding", "text_embedding")
+        found = ranking_loss(images, texts, spec.margin, hardest=spec.negatives == "hardest")
+        return found + spec.score * squared(outputs, batch) if spec.score else found
 
     return loss
 
