@@ -135,9 +135,8 @@ class EmbeddingRanking(_Spec, tag="embedding-ranking", frozen=True, kw_only=True
     score: float = 1.0
 
 
-LossSpec = (
-    Mse | L1 | EpsilonInsensitive | MseTails | Spearman | Scheduled | Sodeep | Classes | AmNet | Decay | EmbeddingRanking
-)
+_OfScores = Mse | L1 | EpsilonInsensitive | MseTails | Spearman | Scheduled | Sodeep
+LossSpec = _OfScores | Classes | AmNet | Decay | EmbeddingRanking
 
 
 @dataclass(frozen=True)
