@@ -183,7 +183,7 @@ def test_epochs_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
 
     def epoch(seed: int, number: int) -> torch.Tensor:
         feed = TrainingFeed(material, contract, recipe_for("resnet-s", batch=4), seed)
-        return torch.cat([sample.pictures for _, sample in feed.epoch(number)])
+        return torch.cat([sample.inputs.tensor for _, sample in feed.epoch(number)])
 
     assert epoch(1, 3).shape == (8, 3, 16, 16)
     assert torch.equal(epoch(1, 3), epoch(1, 3))
@@ -193,7 +193,7 @@ def test_epochs_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
     (_, first), (number, second) = feed.epoch(3)
     ((again, late),) = feed.epoch(3, first_step=1)
     assert number == again == 1
-    assert torch.equal(second.pictures, late.pictures)
+    assert torch.equal(second.inputs.tensor, late.inputs.tensor)
     # Two processes share every batch between them.
     halves = [TrainingFeed(material, contract, recipe_for("resnet-s", batch=4), 1, part=(i, 2)) for i in (0, 1)]
     shares = [next(iter(half.epoch(3)))[1].targets for half in halves]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
 from memedge.sources.picture import load_picture
 from memedge_engines.frame import Frame
-from memedge_engines.manifest import Preprocess
+from memedge_engines.manifest import Crop, Preprocess, Resize
 from memedge_engines.preprocess import Preprocessor
 from memedge_engines.preprocess import to_tensor as tensor_of
 
@@ -29,6 +30,14 @@ def read_picture(path: Path) -> Picture:
 def fitted(picture: Picture, preprocess: Preprocess) -> Picture:
     """The picture resized and cropped by a contract, through the runtime's own fast path: uint8 ``[h, w, C]``."""
     return Preprocessor(preprocess).picture(Frame.from_rgb(picture))
+
+
+def recolored(picture: Picture, preprocess: Preprocess) -> Picture:
+    """An RGB picture in the contract's colours, its size as it is: uint8 ``[h, w, C]``."""
+    if preprocess.color == "rgb":
+        return picture
+    bare = replace(preprocess, resize=Resize(rule="none"), crop=Crop(rule="none"))
+    return Preprocessor(bare).picture(Frame.from_rgb(np.ascontiguousarray(picture)))
 
 
 def normalise(batch: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,18 @@ from torch import Tensor
 from memedge.console import progress, status
 from memedge_engines.manifest import Preprocess, Quantiles, Training
 
-from .. import models, weights
 from ..checkpoint import CheckpointInfo, save
 from ..data.records import DataSet, split_hash
 from ..errors import TrainingError
 from ..eval.metrics import Result, evaluate, quantiles
 from ..models.frame import FrameModel
-from . import domain, losses, state
+from ..models.system import System
+from . import losses, state
 from .devices import Devices, open_fabric
-from .feed import SAMPLING, TrainingFeed, ValidationFeed, training_scores
-from .losses import Batch, Classes, ScoreStatistics
+from .inputs import Inputs
+from .learners import Learner, open_learner
+from .losses import Batch
+from .material import training_scores
 from .optimise import blend, check_rates, prepare, set_modes, set_rates
 from .processes import together
 from .recipe import Phase, Recipe
@@ -46,10 +48,9 @@ from .state import BEST, STATE, Run
 # Fewer pictures than this give no percentiles worth the name.
 _FEWEST_FOR_QUANTILES = 50
 SAVE_EVERY_S = 300.0
-# Decoded frames of videos, below the run's folder.
-FRAMES = "frames"
 # Drawing takes a third of a second: epochs of small sets are shorter.
 _DRAW_EVERY_S = 20.0
+Network = FrameModel | System
 
 
 @dataclass
@@ -57,8 +58,10 @@ class Job:
     """What is to be trained.
 
     Attributes:
-        init: weights to start from: a file, ``imagenet``, or none.
+        init: weights to start from: a file, ``imagenet``, or none; of a system several words, see
+            :mod:`memedge_export.system_weights`.
         preprocess: the preset; none takes the model's own.
+        options: of a system. words: word vectors for titles, of a system that takes them.
         width: multiplies the channels.
         notes: how to do it again, for the card.
         targets: which scores of the sets are learnt; empty: the first set's first one.
@@ -71,13 +74,20 @@ class Job:
     recipe: Recipe
     out: Path
     seed: int = 1
-    init: str | None = None
+    init: str | Sequence[str] | None = None
     preprocess: Preprocess | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    words: Path | None = None
     width: float = 1.0
     notes: str = ""
     targets: tuple[str, ...] = ()
     devices: Devices = field(default_factory=Devices)
     save_every_s: float = SAVE_EVERY_S
+
+    @property
+    def inits(self) -> tuple[str, ...]:
+        """``init`` as words."""
+        return () if self.init is None else (self.init,) if isinstance(self.init, str) else tuple(self.init)
 
 
 @dataclass
@@ -86,27 +96,28 @@ class _Session:
 
     job: Job
     fabric: Any
-    network: FrameModel
-    average: FrameModel | None
-    feed: TrainingFeed
-    validation: ValidationFeed
-    statistics: ScoreStatistics
-    start: CheckpointInfo | None
-    contract: Preprocess
+    learner: Learner
+    average: Network | None
     identity: str
     run: Run
     drawn_at: float = field(default_factory=time.monotonic)
 
     @property
-    def judged(self) -> FrameModel:
+    def network(self) -> Network:
+        """The weights that are trained."""
+        return self.learner.network
+
+    @property
+    def judged(self) -> Network:
         """The weights that are validated and kept."""
         return self.network if self.average is None else self.average
 
     def validated(self) -> tuple[NDArray[np.float64], Result]:
         """Scores of the validation records, ``[N, T]``, and the figures of the first target, which decides: sets
         without any validation score of it cannot get here."""
-        predicted = self.validation.predict(self.judged)
-        return predicted, evaluate(predicted[:, 0], self.validation.targets[:, 0])
+        validation = self.learner.validation
+        predicted = validation.predict(self.judged)
+        return predicted, evaluate(predicted[:, 0], validation.targets[:, 0])
 
     def save(self, optimiser: torch.optim.Optimizer) -> None:
         """Save where the run stands."""
@@ -153,11 +164,12 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
 
 def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], None] | None) -> Path:
     session, saved = _open(job, fabric, resume)
-    run = session.run
+    run, learner = session.run, session.learner
     while run.phase < len(job.recipe.phases):
         phase = job.recipe.phases[run.phase]
         optimiser = prepare(session.network, phase)
-        loss = losses.build(phase.loss, session.statistics)
+        _begin(session, phase)
+        loss = losses.build(phase.loss, learner.feed.material.statistics())
         if saved and (run.epoch or run.step):
             optimiser.load_state_dict(saved["optimiser"])
             fabric.strategy.precision.load_state_dict(saved["precision"])
@@ -171,82 +183,49 @@ def _train(job: Job, fabric: Any, resume: bool, after_epoch: Callable[[Run], Non
                 after_epoch(run)
         run.phase, run.epoch, run.since_best = run.phase + 1, 0, 0
     if fabric.is_global_zero:
-        feed, validation = session.feed, session.validation
-        domain.record(
-            job.out / BEST,
-            session.network,
-            feed.material.records,
-            validation.records,
-            job.seed,
-            feed=feed,
-            validation=validation,
-        )
+        learner.record_domain(job.out / BEST)
         session.draw()
         status(f"best validation Spearman {run.best:.3f}; weights in '{job.out / BEST}', curves in '{job.out}'")
     return job.out / BEST
 
 
 def _open(job: Job, fabric: Any, resume: bool) -> tuple[_Session, dict[str, Any]]:
-    entry = models.entry(job.model)
-    contract = job.preprocess or entry.preprocess
     targets = job.targets or job.sets[0].targets[:1]
     material = training_scores(job.sets, targets, job.recipe.normalise)
-    sampling = job.recipe.sampling or next((data.sampling for data in job.sets if data.sampling), SAMPLING)
-    part = (fabric.global_rank, fabric.world_size)
     least = min(job.recipe.batch, len(material.records))
     if least < fabric.world_size:
         raise TrainingError(f"a batch of {least} for {fabric.world_size} processes; expected one each, or more")
-    feed = TrainingFeed(material, contract, job.recipe, job.seed, part=part, sampling=sampling, frames=job.out / FRAMES)
-    validation = ValidationFeed(
-        [r for data in job.sets for r in data.split("val")], contract, targets, sampling=sampling
-    )
-    statistics = material.statistics()
-    network, start = _start(job, entry, targets, statistics)
+    learner = open_learner(job, targets, material, (fabric.global_rank, fabric.world_size))
     for phase in job.recipe.phases:
-        check_rates(network, phase)
-    network = network.to(fabric.device)
-    average = copy.deepcopy(network) if job.recipe.average else None
+        check_rates(learner.network, phase)
+    learner.network.to(fabric.device)
+    average = copy.deepcopy(learner.network) if job.recipe.average else None
     what = [job.model, job.width, job.seed, list(targets), fabric.world_size, split_hash(job.sets)]
-    same = state.identity(*what, msgspec.to_builtins(contract), msgspec.to_builtins(job.recipe), init=job.init)
+    same = state.identity(*what, *learner.what, msgspec.to_builtins(job.recipe), init=job.init)
     run = Run()
     saved: dict[str, Any] = {}
     if resume and (job.out / STATE).exists():
         run, saved = state.read_state(job.out / STATE, same)
-        network.load_state_dict(saved["model"])
+        learner.network.load_state_dict(saved["model"])
         if average is not None:
             average.load_state_dict(saved["average"])
         status(f"resumed '{job.out}' after {run.total} epochs{f' and {run.step} steps' if run.step else ''}")
-    session = _Session(job, fabric, network, average, feed, validation, statistics, start, contract, same, run)
-    return session, saved
+    return _Session(job, fabric, learner, average, same, run), saved
 
 
-def _start(
-    job: Job, entry: models.ModelEntry, targets: Sequence[str], statistics: ScoreStatistics
-) -> tuple[FrameModel, CheckpointInfo | None]:
-    """The network before the first epoch: initial weights where there are some, and heads that give the mean score."""
-    kinds = {phase.loss for phase in job.recipe.phases if isinstance(phase.loss, Classes)}
-    cuts = {losses.class_cuts(kind, statistics) for kind in kinds}
-    if len(cuts) > 1 or (cuts and not all(isinstance(phase.loss, Classes) for phase in job.recipe.phases)):
-        raise TrainingError("a recipe trains classes in all of its phases, with the same cuts, or in none")
-    if cuts and len(targets) > 1:
-        raise TrainingError(f"classes are of one target; found {', '.join(targets)}", fix="a model for each --target")
-    network = weights.build(entry, seed=job.seed, width=job.width, targets=targets, cuts=next(iter(cuts), ()))
-    has_head, info = False, None
-    if job.init is not None:
-        has_head, notes, info = weights.initial(entry, network, job.init)
-        for note in notes:
-            status(note)
-    if not has_head and not network.cuts:
-        with torch.no_grad():
-            for layer, mean in zip(network.linears, statistics.means, strict=True):
-                layer.weight.mul_(0.1)
-                layer.bias.fill_(mean)
-    return network.to(memory_format=torch.channels_last), info  # type: ignore[call-overload]
+def _begin(session: _Session, phase: Phase) -> None:
+    """A phase begins, or goes on: what it freezes is known; before its first step, parts that are fitted are fitted."""
+    learner, run, network = session.learner, session.run, session.network
+    set_modes(network, phase)
+    learner.feed.begin(network, phase)
+    learner.validation.begin(network, phase)
+    if not run.epoch and not run.step and learner.fit(run.phase, phase) and session.average is not None:
+        session.average.load_state_dict(network.state_dict())
 
 
 def _epoch(session: _Session, wrapped: Any, driver: Any, loss: losses.Loss, phase: Phase) -> None:
     """The steps of one epoch that are not done yet."""
-    run, feed, recipe, fabric = session.run, session.feed, session.job.recipe, session.fabric
+    run, feed, recipe, fabric = session.run, session.learner.feed, session.job.recipe, session.fabric
     set_modes(session.network, phase)
     whole = phase.optimiser == "lbfgs"
     steps = 1 if whole else len(feed)
@@ -257,10 +236,10 @@ def _epoch(session: _Session, wrapped: Any, driver: Any, loss: losses.Loss, phas
         for step, sample in feed.epoch(run.total, run.step, whole=whole):
             torch.manual_seed(_step_seed(session.job.seed, run.total, step, fabric.global_rank))
             set_rates(driver.optimizer, phase, run.epoch + step / steps)
-            pictures = fabric.to_device(sample.pictures.contiguous(memory_format=torch.channels_last))
+            inputs = sample.inputs.to(fabric.to_device)
             extra = {name: fabric.to_device(values) for name, values in sample.extra.items()}
             batch = Batch(fabric.to_device(sample.targets), extra, part=part, epoch=run.epoch)
-            own = _step(session, wrapped, driver, phase, _Compute(session, wrapped, loss, pictures, batch))
+            own = _step(session, wrapped, driver, phase, _Compute(session, wrapped, loss, inputs, batch))
             value = float(fabric.all_reduce(torch.tensor(own), reduce_op="mean"))
             if not value < float("inf"):
                 raise TrainingError(f"loss {value} in epoch {run.total + 1}", fix="lower rates; the last state is kept")
@@ -283,11 +262,11 @@ class _Compute:
     session: _Session
     wrapped: Any
     loss: losses.Loss
-    pictures: Tensor
+    inputs: Inputs
     batch: Batch
 
     def __call__(self) -> Tensor:
-        return self.loss(self.session.network.for_loss(self.wrapped(self.pictures)), self.batch)
+        return self.loss(self.inputs.outputs(self.wrapped, self.session.network), self.batch)
 
 
 def _step(session: _Session, wrapped: Any, driver: Any, phase: Phase, compute: Callable[[], Tensor]) -> float:
@@ -346,7 +325,8 @@ def _finish_epoch(session: _Session, driver: Any, phase: Phase, seconds: float) 
 
 def _info(session: _Session, result: Result, predicted: Any) -> CheckpointInfo:
     """What the checkpoint of this epoch says of itself; what its start weights say of themselves is part of it."""
-    job, start, run = session.job, session.start, session.run
+    job, learner, run = session.job, session.learner, session.run
+    licences = [*(data.licence for data in job.sets), *learner.licences]
     sets = ", ".join(data.name for data in job.sets)
     chosen = f"Epoch {run.total} gave the best validation Spearman of the run, {run.best:.3f}."
     unit = f"{job.sets[0].unit}s"
@@ -358,34 +338,36 @@ def _info(session: _Session, result: Result, predicted: Any) -> CheckpointInfo:
         }
     return CheckpointInfo(
         model=job.model,
-        preprocess=session.contract,
         training=Training(
             status="trained",
             datasets=(
                 *(f"{data.title or data.name} [{len(data.split('train'))} train {unit}]" for data in job.sets),
-                *(f"before that: {name}" for name in (start.training.datasets if start else ())),
+                *(f"before that: {name}" for start in learner.start for name in start.training.datasets),
             ),
             held_out=f"{sets} val ({result.count} {unit}; the epoch was chosen on it)",
             spearman=result.spearman,
             spearman_interval=result.spearman_interval,
-            notes="\n".join(part for part in (start.training.notes if start else "", job.notes, chosen) if part),
+            notes="\n".join(part for part in (*_notes(learner.start), job.notes, chosen) if part),
         ),
         width=job.width,
         targets=session.network.targets,
         cuts=session.network.cuts,
         quantiles=reference.pop(session.network.targets[0], None),
         more_quantiles=reference,
-        licence="; ".join(
-            part for part in (*(data.licence for data in job.sets), start.licence if start else "") if part
-        ),
+        licence="; ".join(dict.fromkeys(part for part in licences if part)),
         data=tuple(data.name for data in job.sets),
         split_sha256=split_hash(job.sets),
-        score_scales=session.feed.material.scales,
+        score_scales=learner.feed.material.scales,
         recipe=msgspec.to_builtins(job.recipe),
         seed=job.seed,
         epoch=run.total,
         val_spearman=result.spearman,
+        **learner.says,
     )
+
+
+def _notes(start: Sequence[CheckpointInfo]) -> list[str]:
+    return [info.training.notes for info in start]
 
 
 def _step_seed(*numbers: int) -> int:

@@ -44,6 +44,33 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return rise
 
 
+class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done to a training picture before the contract's normalisation.
+
+    Attributes:
+        place: of the region that is shown: ``random``, or ``center`` as at run time.
+        area: range of the part of the contract's region that is shown; (1, 1): the contract's size.
+        aspect: the region's width is stretched and its height shrunk by the root of up to this factor, or the reverse.
+        mirror: half of the pictures are mirrored.
+        brightness, contrast, saturation: largest relative change.
+    """
+
+    place: Literal["random", "center"] = "random"
+    area: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 1.0
+    mirror: bool = True
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    @property
+    def none(self) -> bool:
+        """Whether pictures are shown as at run time."""
+        colors = self.brightness or self.contrast or self.saturation
+        whole = self.area == (1.0, 1.0) and self.aspect == 1
+        return self.place == "center" and whole and not self.mirror and not colors
+
+
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phase of training.
 
@@ -57,6 +84,9 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             the whole set as one batch.
         clip: largest norm of the gradient; 0: not clipped.
         patience: the phase ends after this many epochs without a better validation Spearman; 0: never.
+        refit: fitted parts (:mod:`.fitting`) are fitted anew before the phase; before the first one they are in any
+            case, unless the start weights have them.
+        augmentation: of this phase; none: the recipe's.
     """
 
     name: str
@@ -71,24 +101,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     schedule: Schedule = Schedule()
     clip: float = 0.0
     patience: int = 0
-
-
-class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is done to a training picture before the contract's normalisation.
-
-    Attributes:
-        area: range of the part of the contract's region that is shown; (1, 1): a random place, the contract's size.
-        aspect: the region's width is stretched and its height shrunk by the root of up to this factor, or the reverse.
-        mirror: half of the pictures are mirrored.
-        brightness, contrast, saturation: largest relative change.
-    """
-
-    area: tuple[float, float] = (1.0, 1.0)
-    aspect: float = 1.0
-    mirror: bool = True
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    refit: bool = False
+    augmentation: Augmentation | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,11 +142,9 @@ def check(recipe: Recipe, where: str) -> Recipe:
         raise UsageError(f"{where}: average {recipe.average:g}; expected 0..1, 1 not included")
     if recipe.sampling and recipe.sampling not in PRESETS:
         raise UsageError(f"{where}: sampling '{recipe.sampling}'; expected one of {', '.join(PRESETS)}")
-    how = recipe.augmentation
-    if not 0 < how.area[0] <= how.area[1] <= 1 or how.aspect < 1:
-        raise UsageError(f"{where}: augmentation {how}; expected 0 < area <= 1, rising, and aspect >= 1")
-    if any(not 0 <= change <= 1 for change in (how.brightness, how.contrast, how.saturation)):
-        raise UsageError(f"{where}: augmentation {how}; expected brightness, contrast and saturation of 0..1")
+    for how in (recipe.augmentation, *(phase.augmentation for phase in recipe.phases)):
+        if how is not None:
+            _check_augmentation(how, where)
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) < len(names):
         raise UsageError(f"{where}: two phases have the same name; found {', '.join(names)}")
@@ -149,3 +161,10 @@ def check(recipe: Recipe, where: str) -> Recipe:
         if phase.schedule.every < 1 or phase.schedule.factor <= 0 or phase.schedule.warm_up < 0:
             raise UsageError(f"{what}: schedule {phase.schedule}; expected every >= 1, factor > 0, warm_up >= 0")
     return recipe
+
+
+def _check_augmentation(how: Augmentation, where: str) -> None:
+    if not 0 < how.area[0] <= how.area[1] <= 1 or how.aspect < 1:
+        raise UsageError(f"{where}: augmentation {how}; expected 0 < area <= 1, rising, and aspect >= 1")
+    if any(not 0 <= change <= 1 for change in (how.brightness, how.contrast, how.saturation)):
+        raise UsageError(f"{where}: augmentation {how}; expected brightness, contrast and saturation of 0..1")

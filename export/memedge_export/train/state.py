@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,18 @@ def read_state(path: Path, identity: str) -> tuple[Run, dict[str, Any]]:
     return run, state
 
 
-def identity(*what: object, init: str | None) -> str:
+def identity(*what: object, init: str | Sequence[str] | None) -> str:
     """What must be the same for a run to be resumed. Start weights count by their bytes."""
-    if init is not None and Path(init).is_file():
-        init = hashlib.sha256(Path(init).read_bytes()).hexdigest()
-    return json.dumps([*what, init], sort_keys=True)
+    words = [init] if init is None or isinstance(init, str) else list(init)
+    return json.dumps([*what, *map(_bytes_of, words)], sort_keys=True)
+
+
+def _bytes_of(word: str | None) -> str | None:
+    """``FILE`` or ``PART=FILE`` with the file's hash in its place."""
+    if word is None:
+        return None
+    part, equals, file = ("", "", word) if Path(word).is_file() else word.rpartition("=")
+    return part + equals + (hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else file)
 
 
 def write_history(out: Path, run: Run) -> None:

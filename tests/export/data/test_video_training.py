@@ -59,10 +59,10 @@ def test_an_epoch_shows_one_frame_of_each_video(videomem: Path) -> None:
         feed = TrainingFeed(material, contract, still(), 1)
         order = feed.order(epoch)
         ((_, sample),) = feed.epoch(epoch)
-        assert sample.pictures.shape == (8, 3, SIDE, SIDE)
+        assert sample.inputs.tensor.shape == (8, 3, SIDE, SIDE)
         place = int(np.flatnonzero(order == 0)[0])
         assert sample.targets[place, 0] == pytest.approx(first.targets["long_term"])
-        shown.add(sample.pictures[place].numpy().tobytes())
+        shown.add(sample.inputs.tensor[place].numpy().tobytes())
     assert len(shown) > 1
 
 
@@ -72,7 +72,7 @@ def test_epochs_are_the_same_from_memory_and_from_disk(videomem: Path, tmp_path:
 
     def epoch(frames: Path | None) -> torch.Tensor:
         feed = TrainingFeed(material, contract, still(4), 1, frames=frames)
-        return torch.cat([sample.pictures for _, sample in feed.epoch(3)])
+        return torch.cat([sample.inputs.tensor for _, sample in feed.epoch(3)])
 
     plain = epoch(None)
     assert torch.equal(plain, epoch(tmp_path / "frames"))
@@ -84,7 +84,7 @@ def test_pictures_and_videos_of_two_sets_are_one_epoch(videomem: Path, tmp_path:
     sets = [open_data(f"videomem:{videomem}#split=split.csv"), open_data(f"folder:{write_set(tmp_path, 16)}")]
     feed = TrainingFeed(training_scores(sets), models.squash_preset(SIDE, SIDE), still(16), 1)
     ((_, sample),) = feed.epoch(0)
-    assert sample.pictures.shape == (16, 3, SIDE, SIDE)
+    assert sample.inputs.tensor.shape == (16, 3, SIDE, SIDE)
     validation = ValidationFeed([r for s in sets for r in s.split("val")], models.squash_preset(SIDE, SIDE))
     network = models.entry("resnet-s").build(0.25)
     assert validation.predict(network, 3).shape == (8, 1)
