@@ -66,14 +66,7 @@ class SruStack(nn.Module):
     Args:
         width: multiplies the embedding's 2,400; the word vectors keep their 620.
         dropout: 0.25 is DSVE's.
-
-    Attributes:
-        neutral: ``[features]``, given where there is no text: the mean embedding of the texts seen in training.
-        texts: number of those, ``[1]``.
     """
-
-    neutral: Tensor
-    texts: Tensor
 
     def __init__(self, width: float = 1.0, *, dropout: float = 0.25) -> None:
         super().__init__()
@@ -82,25 +75,38 @@ class SruStack(nn.Module):
         self.layers = nn.ModuleList(
             SruLayer(sizes[i], sizes[i + 1], dropout, dropout if i + 1 < LAYERS else 0.0) for i in range(LAYERS)
         )
-        self.register_buffer("neutral", torch.zeros(self.features))
-        self.register_buffer("texts", torch.zeros(1))
 
     def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """``tokens`` ``[B, L, 620]``; ``token_mask`` ``[B, L]``: ones for the words, then zeros. The embedding
-        ``[B, features]``; ``neutral`` where the mask is all zero."""
+        ``[B, features]``; zeros where the mask is all zero."""
         states = tokens
         for layer in self.layers:
             states = layer(states)
         # 1 at the last word alone: what comes after it changes nothing.
         last = token_mask - F.pad(token_mask[:, 1:], (0, 1))
-        embedding = unit_norm((states * last.unsqueeze(2)).sum(1))
-        present = token_mask[:, :1]
-        if self.training:
-            self._note(embedding, present)
-        return present * embedding + (1 - present) * self.neutral
+        return unit_norm((states * last.unsqueeze(2)).sum(1))
+
+
+class NeutralEmbedding(nn.Module):
+    """What stands for a text where there is none.
+
+    Attributes:
+        embedding: ``[features]``, zero until it is fitted: the mean over the training texts.
+    """
+
+    embedding: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("embedding", torch.zeros(features))
+
+    def forward(self, texts: Tensor, token_mask: Tensor) -> Tensor:
+        """Embeddings ``[B, features]``, zeros for those without a word, and the words' mask ``[B, L]``."""
+        return texts + (1 - token_mask[:, :1]) * self.embedding
 
     @torch.no_grad()
-    def _note(self, embedding: Tensor, present: Tensor) -> None:
-        count = present.sum()
-        self.texts += count
-        self.neutral += ((embedding - self.neutral) * present).sum(0) / self.texts.clamp(min=1)
+    def fit(self, texts: Tensor) -> None:
+        """Take the mean of embeddings ``[N, features]``; rows without a word do not count."""
+        known = texts[texts.norm(dim=1) > 0.5]
+        if len(known):
+            self.embedding.copy_(known.mean(0))

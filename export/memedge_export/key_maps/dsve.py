@@ -48,8 +48,7 @@ def rename_attended(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names and layouts of :class:`memedge_export.blocks.sru.SruStack`; the neutral embedding, which the file does not
-    have, is zero.
+    """Names and layouts of :class:`memedge_export.blocks.sru.SruStack`.
 
     Raises:
         WeightsError: layers of a later version of SRU, whose gates see the state before, or whose skip is scaled.
@@ -66,11 +65,8 @@ def rename_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[f"{layer}.linear.weight"] = tensor if bias is None else _unpacked(tensor, bias.numel() // 2)
         elif part == "bias":
             found[f"{layer}.bias"] = tensor.reshape(2, -1)
-            found["neutral"] = torch.zeros(tensor.numel() // 2)
         elif (part == "weight_c" and bool(tensor.any())) or (part == "scale_x" and not bool((tensor == 1).all())):
             raise WeightsError(f"'{name}' is in use: layers of SRU's second version; expected the first, as DSVE has")
-    if found:
-        found["texts"] = torch.zeros(1)
     return found
 
 

@@ -8,6 +8,7 @@ picture at 400 x 400, 15.4 at 256 x 256; semantic 70,053,633, semantic-attention
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,16 @@ from memedge_engines.manifest import NodeInput, Role, Target
 
 from ..blocks.dsve import RESNET50, RESNET152, DsveTower
 from ..blocks.mlp_head import MlpHead
-from ..blocks.sru import TOKENS, WORD, SruStack
+from ..blocks.sru import TOKENS, WORD, NeutralEmbedding, SruStack
 from ..key_maps import dsve as keys
+from ..train.fitting import FittedPart
 from . import squash_preset
 from .frame import FIRST
 from .system import Graph, PartImport, System, graph_node, register_system
 from .targets import check_choice, only_target
+
+if TYPE_CHECKING:
+    from ..train.fitting import FitData
 
 _PRESETS = {"in256-squash": squash_preset(256, 256), "in400-squash": squash_preset(400, 400)}
 _BACKBONES = {"resnet152": RESNET152, "resnet50": RESNET50}
@@ -31,7 +36,7 @@ _PUBLIC = "DSVE's checkpoint"
 
 class DsveScore(nn.Module):
     """Frames ``[B,3,H,W]``, and where the head wants it a text's embedding, to a score ``[B,1]``; then the attention
-    ``[B,1,h,w]`` and the picture's embedding, where they are wanted."""
+    ``[B,1,h,w]``, and the embeddings of picture and text, where they are wanted."""
 
     def __init__(self, trunk: DsveTower, head: MlpHead, *, embedding: bool = False) -> None:
         super().__init__()
@@ -43,20 +48,27 @@ class DsveScore(nn.Module):
         """The outputs, in order."""
         image, attention = self.trunk.attend(frames)
         score = self.head(image if text is None else torch.cat((image, text), 1))
-        more = (score, attention, image if self.embedding else None)
-        return tuple(output for output in more if output is not None)
+        embeddings = (image, text) if self.embedding else ()
+        return tuple(output for output in (score, attention, *embeddings) if output is not None)
 
 
 class TextTower(nn.Module):
-    """Word vectors and their mask to the text's embedding, as an only output."""
+    """Word vectors and their mask to the text's embedding, or the neutral one, as an only output."""
 
     def __init__(self, width: float) -> None:
         super().__init__()
         self.tower = SruStack(width)
+        self.neutral = NeutralEmbedding(self.tower.features)
 
     def forward(self, tokens: Tensor, token_mask: Tensor) -> tuple[Tensor]:
         """The embedding ``[B, features]``."""
-        return (self.tower(tokens, token_mask),)
+        return (self.neutral(self.tower(tokens, token_mask), token_mask),)
+
+
+def _fit_neutral(network: System, data: FitData) -> None:
+    neutral = network.get_submodule("text.neutral")
+    assert isinstance(neutral, NeutralEmbedding)
+    neutral.fit(data.entering("text.neutral").values)
 
 
 def _trunk(system: str, width: float, backbone: str, attention: bool = False) -> DsveTower:
@@ -69,12 +81,14 @@ def _frames(system: str, preset: str) -> NodeInput:
     return NodeInput(name="frames", source="source", preprocess=_PRESETS[preset])
 
 
-def _outputs(trunk: DsveTower, embedding: bool) -> dict[str, Role]:
+def _outputs(trunk: DsveTower, embedding: bool, *, text: bool = False) -> dict[str, Role]:
     roles: dict[str, Role] = {"score": "score"}
     if trunk.attention is not None:
         roles["attn"] = "attention"
     if embedding:
         roles["embedding"] = "embedding"
+    if embedding and text:
+        roles["text_embedding"] = "features"
     return roles
 
 
@@ -152,7 +166,8 @@ def ic_image_text(
     embedding: bool = False,
 ) -> System:
     """The same beside the embedding of the video's title, which the caller gives: run once a title. Without one the
-    text tower gives its neutral embedding."""
+    text tower gives its neutral embedding. ``embedding``: both embeddings, which the loss ``embedding-ranking`` of the
+    recipe ``dsve-towers`` needs."""
     name = "ic-image-text"
     trunk, text = _trunk(name, width, backbone), TextTower(width)
     words = [
@@ -166,7 +181,7 @@ def ic_image_text(
         [
             # Features, not an embedding: what is out of domain is said of pictures.
             graph_node("text", words, {"embedding": "features"}),
-            graph_node("image", both, _outputs(trunk, embedding), 1.0),
+            graph_node("image", both, _outputs(trunk, embedding, text=True), 1.0),
         ],
         {
             "text": Graph(text, lowest="fp16", reason=once),
@@ -174,4 +189,5 @@ def ic_image_text(
         },
         [Target(name=only_target(name, targets, cuts), source="image.score", primary=True)],
         last=("image.head.1",),
+        fitted=(FittedPart("text.neutral", _fit_neutral),),
     )

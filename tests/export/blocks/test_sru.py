@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from memedge_export.blocks.sru import SruLayer, SruStack
+from memedge_export.blocks.sru import NeutralEmbedding, SruLayer, SruStack
 from memedge_export.models import count
 
 
@@ -30,7 +30,6 @@ def _tower(width: float = 0.01) -> SruStack:
     tower = SruStack(width).eval()
     for layer in tower.layers:
         torch.nn.init.normal_(layer.bias)
-    tower.neutral.copy_(torch.linspace(-1, 1, tower.features))
     return tower
 
 
@@ -61,28 +60,22 @@ def test_the_embedding_is_the_last_words_state_and_padding_does_not_count() -> N
     assert np.allclose(found, expected[-1] / np.linalg.norm(expected[-1]), atol=1e-5)
 
 
-def test_no_words_give_the_neutral_embedding() -> None:
-    tower = _tower()
+def test_no_words_give_the_neutral_embedding_which_is_the_mean_over_texts() -> None:
+    tower, neutral = _tower(), NeutralEmbedding(24)
     tokens, mask = torch.randn(3, 32, 620), torch.ones(3, 32)
     mask[1] = 0
     with torch.no_grad():
-        found = tower(tokens, mask)
-    assert torch.equal(found[1], tower.neutral)
-    assert torch.allclose(found[[0, 2]].norm(dim=1), torch.ones(2))
-
-
-def test_the_neutral_embedding_is_the_mean_over_the_texts_seen_in_training() -> None:
-    tower = _tower()
-    tower.neutral.zero_()
-    for layer in tower.layers:
-        layer.dropout = layer.hidden_dropout = 0.0
-    batches = [torch.randn(n, 4, 620) for n in (3, 1, 2)]
-    tower.train()
-    with torch.no_grad():
-        every = torch.cat([tower(tokens, torch.ones(len(tokens), 4)) for tokens in batches])
-        tower(torch.randn(2, 4, 620), torch.zeros(2, 4))
-    assert tower.texts.item() == 6
-    assert torch.allclose(tower.neutral, every.mean(0), atol=1e-6)
+        plain = tower(tokens, mask)
+        assert not plain[1].any()
+        assert torch.equal(neutral(plain, mask), plain)
+        neutral.fit(plain)
+        found = neutral(plain, mask)
+    assert torch.allclose(neutral.embedding, (plain[0] + plain[2]) / 2)
+    assert torch.equal(found[1], neutral.embedding)
+    assert torch.equal(found[[0, 2]], plain[[0, 2]])
+    assert torch.allclose(plain[[0, 2]].norm(dim=1), torch.ones(2))
+    neutral.fit(torch.zeros(2, 24))  # no text at all: it stays
+    assert neutral.embedding.any()
 
 
 def test_dropout_hides_the_same_values_at_all_tokens_in_training_only() -> None:
