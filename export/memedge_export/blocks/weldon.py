@@ -41,8 +41,8 @@ class SpatialAttention2d(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, seen: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
         """``seen`` ``[B,channels,H,W]`` and ``weighted`` ``[B,C,H,W]`` to the weighted map and the attention
