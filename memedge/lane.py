@@ -15,17 +15,19 @@ from memedge_engines.executor import Outputs, Ticket
 from memedge_engines.frame import Frame
 from memedge_engines.manifest import Target
 
+from .decay import DelayedScore
 from .domain import DomainCheck
 from .moments import Moments
-from .reading import Reading, TargetReading
+from .reading import LARGEST_LISTED_OUTPUT, Reading, TargetReading
 from .rolling import COMPLETE_COVERAGE, Rolling, percentile
 from .sampling import VideoScore, sampling_period
 from .scorer import Scorer, fresh_targets, needs_several
+from .shown import shown_outputs
 from .sinks.base import Latency, Moment, Summary
 from .stats import LatencyStats
 from .titles import title_flags
 
-LARGEST_LISTED_OUTPUT = 256
+LARGEST_ATTENTION = 65_536
 STAGES = ("decode", "preprocess", "infer", "queue", "rolling", "sinks", "total")
 
 
@@ -40,6 +42,7 @@ class LaneOptions:
         skip_flags: frames with one of these flags leave the rolling score.
         moments: number of memorable moments kept.
         moment_gap_s: moments are at least this far apart.
+        delay_s: readings also hold the score at this delay, where the bundle gives its decay (:mod:`.decay`).
     """
 
     window_s: float | None = None
@@ -48,6 +51,7 @@ class LaneOptions:
     skip_flags: frozenset[str] = frozenset()
     moments: int = 5
     moment_gap_s: float = 2.0
+    delay_s: float | None = None
 
 
 @dataclass
@@ -122,6 +126,9 @@ class Lane:
             for output in node.outputs
             if output.role in ("embedding", "features")
         }
+        self.shown = shown_outputs(manifest, options.delay_s)
+        self._attention = {output.name for output in self.shown if output.role == "attention"}
+        self._delayed = DelayedScore(manifest, options.delay_s)
         self._untrained = manifest.untrained
         self._domain = DomainCheck(manifest)
         self._domain_flags: tuple[str, ...] = ()
@@ -248,12 +255,15 @@ class Lane:
         return TargetReading(score, rolling, None if rolling is None else percentile(quantiles, rolling))
 
     def _extra(self, result: Outputs) -> dict[str, Any]:
-        """Outputs that are no target, as lists; embeddings, features and arrays above the limit are left out."""
+        """Outputs that are no target, as lists; embeddings, features and arrays above the limit are left out, but for
+        attention maps, which stay arrays."""
         extra: dict[str, Any] = {}
         for name, array in result.values.items():
             if name not in self._unlisted and array.size <= LARGEST_LISTED_OUTPUT:
                 extra[name] = np.round(np.asarray(array, np.float64), 6).tolist()
-        return extra
+            elif name in self._attention and array.size <= LARGEST_ATTENTION:
+                extra[name] = np.array(array, np.float32)
+        return extra | self._delayed.values(result.values)
 
     def summary(self, drops: dict[str, int], duration_s: float, ended: str) -> Summary:
         """The summary of everything so far; ``duration_s``: end of the last frame."""

@@ -15,6 +15,7 @@ from typing import Any
 from memedge_engines.frame import Frame
 
 from .content import ContentWatch
+from .decay import check_delay
 from .errors import MemedgeError, SourceError, SourceLost, UsageError
 from .lane import Lane, LaneOptions, Pending
 from .mailbox import Reader
@@ -65,7 +66,8 @@ class Loop:
         between: called between frames with the number of frames so far, for engine swaps and progress.
 
     Raises:
-        UsageError, BundleError: no bundles; a title that none of them takes, or that one cannot read.
+        UsageError, BundleError: no bundles; a title that none of them takes, or that one cannot read; a delay that none
+            of them has a score of.
 
     Attributes:
         summaries: bundle label to summary, complete once the loop has ended.
@@ -86,7 +88,9 @@ class Loop:
         self._sinks = list(sinks)
         self._options = options or LoopOptions()
         caller = self._options.caller
-        check_title([scorer.manifest for scorer in scorers.values()], caller)
+        manifests = [scorer.manifest for scorer in scorers.values()]
+        check_title(manifests, caller)
+        check_delay(manifests, self._options.lane.delay_s)
         self._caller = {label: caller_values(scorer.bundle, caller) for label, scorer in scorers.items()}
         self._between = between
         self._stop = threading.Event()
@@ -166,6 +170,7 @@ class Loop:
             primary={lane.label: lane.primary.target.name for lane in self._lanes},
             untrained=frozenset(lane.label for lane in self._lanes if lane.scorer.manifest.untrained),
             window_s=self._lanes[0].primary.rolling.window_s,
+            shown={lane.label: lane.shown for lane in self._lanes},
         )
         for sink in self._sinks:
             sink.start(context)

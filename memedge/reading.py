@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+LARGEST_LISTED_OUTPUT = 256
+"""Values of one output that readings hold as a list, and JSON Lines write."""
+
 
 class TargetReading(msgspec.Struct, frozen=True):
     """One target's values. ``score`` is this frame's, 0..1, or none; ``rolling`` covers (t - window, t];
@@ -32,7 +35,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         latency_ms: from the frame's arrival to this reading.
         engine, precision: what scored it.
         flags: ``black``, ``frozen``, ``repeated``, ``static``, ``untrained``, ``not_due``, ``dropped`` ... sorted.
-        outputs: further outputs of the bundle (small ones as lists; large ones by reference in sinks).
+        outputs: further outputs of the bundle by name (``node.output``, ``score_at_600s``): numbers and lists;
+            attention maps of more than 256 values as float32 arrays, which JSON Lines leave out.
     """
 
     time_s: float

@@ -70,6 +70,14 @@ def _check_node(node: Node, names: set[str], outputs: set[str]) -> None:
         raise BundleError(f"{where}: a node of kind {node.kind} names an extractor and has no files")
     for entry in node.files.values():
         _check_file(entry, where)
+    for output in node.outputs:
+        if output.decay is not None and not (
+            output.role == "decay" and math.isfinite(output.decay.lag) and 0 < output.decay.item_s < math.inf
+        ):
+            raise BundleError(
+                f"{where} output '{output.name}': a decay of {output.decay.lag:g} items of {output.decay.item_s:g} s "
+                f"with role {output.role}; expected role decay and items that last"
+            )
     for group in ([i.name for i in node.inputs], [o.name for o in node.outputs]):
         if len(set(group)) != len(group):
             raise BundleError(f"{where}: a tensor name stands twice among {group}")

@@ -64,6 +64,14 @@ def command(
     title: Annotated[
         str | None, _option("Title of the video, for bundles that take one.", panel=_SCORING, metavar="TEXT")
     ] = None,
+    delay: Annotated[
+        float | None,
+        _option(
+            "Also the score after this delay, for bundles that give their decay (semantic-memnet).",
+            panel=_SCORING,
+            metavar="S",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None, _option("Readings as JSON Lines; - is stdout.", panel=_OUTPUTS, metavar="FILE")
     ] = None,
@@ -126,7 +134,12 @@ def command(
         raise UsageError(f"--moments-count {moments_count}; expected at least 1")
     skips = [name for name, on in (("frozen", skip_frozen), ("black", skip_black)) if on]
     lane = LaneOptions(
-        window_s=window, aggregate=aggregate, rate_hz=rate, skip_flags=frozenset(skips), moments=moments_count
+        window_s=window,
+        aggregate=aggregate,
+        rate_hz=rate,
+        skip_flags=frozenset(skips),
+        moments=moments_count,
+        delay_s=delay,
     )
     request = RunRequest(
         source=source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from memedge_engines.frame import Frame
 
 from ..reading import Reading
+from ..shown import ShownOutput
 from ..sources.base import SourceInfo
 
 
@@ -59,7 +61,8 @@ class SinkContext:
     """What a sink learns when a source starts.
 
     ``bundles``: labels of the bundles that score this source; ``primary``: name of each one's primary target;
-    ``untrained``: labels of those whose weights were never trained.
+    ``untrained``: labels of those whose weights were never trained; ``shown``: what is shown of each one's further
+    outputs.
     """
 
     source: SourceInfo
@@ -67,6 +70,7 @@ class SinkContext:
     primary: dict[str, str]
     untrained: frozenset[str] = frozenset()
     window_s: float = 7.0
+    shown: Mapping[str, tuple[ShownOutput, ...]] = field(default_factory=dict)
 
 
 @dataclass

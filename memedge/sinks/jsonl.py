@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ..errors import SinkError, UsageError
-from ..reading import Reading
+from ..reading import LARGEST_LISTED_OUTPUT, Reading
 from .base import Picture, Sink, SinkContext, Summary
 from .files import OutputFile, sink_error
 
@@ -49,6 +49,13 @@ class JsonlSink(Sink):
         bad = not_finite(reading)
         if bad is not None:
             raise SinkError(f"reading of frame {reading.frame_index} of {reading.source}: {bad} is not a finite number")
+        listed = {
+            name: value
+            for name, value in reading.outputs.items()
+            if not (isinstance(value, np.ndarray) and value.size > LARGEST_LISTED_OUTPUT)
+        }
+        if len(listed) < len(reading.outputs):
+            reading = msgspec.structs.replace(reading, outputs=listed)
         self._line(self._encoder.encode(reading))
 
     def finish(self, summary: Summary) -> None:

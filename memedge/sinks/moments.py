@@ -1,5 +1,7 @@
 """The most memorable moments as pictures: JPEG files and ``moments.json``, current at any time.
 
+A bundle that gives attention has a second picture of each moment, with the heat map over it.
+
 Pictures are written again at most once a second while the choice changes, and at the end; every file is replaced as
 a whole, and ``moments.json`` names only pictures that are there. So a kill leaves the moments of a second ago.
 """
@@ -12,17 +14,23 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from memedge_engines.frame import Frame, MemoryKind
 
 from ..errors import SinkError
 from ..moments import Candidate, Moments
 from ..reading import Reading
+from ..shown import NewestOutputs
 from .base import Picture, Sink, SinkContext, Summary
 from .files import replace_file, sink_error
+from .heat import HeatMap
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LIST_NAME = "moments.json"
 REFRESH_S = 1.0
@@ -39,16 +47,45 @@ class _Lane:
     prefix: str
     untrained: bool
     moments: Moments
-    written: dict[tuple[float, float], str] = field(default_factory=dict)
+    outputs: NewestOutputs
+    written: dict[tuple[float, float], _Files] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Names of a moment's pictures; ``attention`` none where the bundle gave no map."""
+
+    picture: str
+    attention: str | None
+
+    def names(self) -> list[str]:
+        """Those that there are."""
+        return [name for name in (self.picture, self.attention) if name is not None]
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """A moment's frame, copied, and what the network attended to."""
+
+    frame: Frame
+    heat: HeatMap | None
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """The same as JPEG files."""
+
+    picture: bytes
+    attention: bytes | None
 
 
 class MomentsSink(Sink):
     """Keeps the pictures of the best moments in a folder.
 
     A picture is called ``SOURCE_t0012.480s_s0.873.jpg`` (with the bundle's name after the source's where there are
-    several); ``moments.json`` holds for each: source, bundle, rank, time_s, score, file, untrained. Pictures are at
-    most 1,280 pixels wide or high. Pictures that an earlier run listed in the folder's ``moments.json`` are removed
-    at the start.
+    several), the one with the attention ``..._attention.jpg``; ``moments.json`` holds for each: source, bundle, rank,
+    time_s, score, file, attention (a name or null), untrained. Pictures are at most 1,280 pixels wide or high.
+    Pictures that an earlier run listed in the folder's ``moments.json`` are removed at the start.
 
     Args:
         path: the folder; made when it is missing.
@@ -84,7 +121,8 @@ class MomentsSink(Sink):
         for bundle in context.bundles:
             prefix = f"{name}_{_slug(bundle)}" if len(context.bundles) > 1 else name
             moments = Moments(self._count, self._min_gap_s, seal=_seal)
-            lane = _Lane(context.source.label, bundle, prefix, bundle in context.untrained, moments)
+            outputs = NewestOutputs(context.shown.get(bundle, ()))
+            lane = _Lane(context.source.label, bundle, prefix, bundle in context.untrained, moments, outputs)
             self._lanes[bundle] = lane
         self._refreshed = time.monotonic()
 
@@ -93,8 +131,9 @@ class MomentsSink(Sink):
         lane = self._lanes.get(reading.bundle)
         if lane is None:
             raise SinkError(f"cannot write '{self._path}': no source with bundle '{reading.bundle}' has started")
+        lane.outputs.update(reading)
         if reading.score is not None and picture is not None:
-            lane.moments.offer(reading.time_s, reading.score, lambda: _snapshot(picture))
+            lane.moments.offer(reading.time_s, reading.score, lambda: _Shot(_snapshot(picture), _heat(lane.outputs)))
         now = time.monotonic()
         if now - self._refreshed >= REFRESH_S:
             self._refreshed = now
@@ -127,20 +166,23 @@ class MomentsSink(Sink):
             if list(chosen) == list(lane.written):
                 continue
             changed = True
-            names = {key: lane.written.get(key) or self._write_picture(lane, c) for key, c in chosen.items()}
-            stale += [name for key, name in lane.written.items() if key not in names]
-            lane.written = names
+            files = {key: lane.written.get(key) or self._write_pictures(lane, c) for key, c in chosen.items()}
+            stale += [name for key, old in lane.written.items() if key not in files for name in old.names()]
+            lane.written = files
         if changed:
             self._write_list()
         for name in stale:
             with contextlib.suppress(OSError):
                 (self._path / name).unlink()
 
-    def _write_picture(self, lane: _Lane, candidate: Candidate) -> str:
-        candidate.payload = _seal(candidate.payload)
-        name = f"{lane.prefix}_t{candidate.time_s:08.3f}s_s{candidate.score:.3f}.jpg"
-        replace_file(self._path / name, candidate.payload)
-        return name
+    def _write_pictures(self, lane: _Lane, candidate: Candidate) -> _Files:
+        sealed = candidate.payload = _seal(candidate.payload)
+        name = f"{lane.prefix}_t{candidate.time_s:08.3f}s_s{candidate.score:.3f}"
+        replace_file(self._path / f"{name}.jpg", sealed.picture)
+        if sealed.attention is None:
+            return _Files(f"{name}.jpg", None)
+        replace_file(self._path / f"{name}_attention.jpg", sealed.attention)
+        return _Files(f"{name}.jpg", f"{name}_attention.jpg")
 
     def _write_list(self) -> None:
         entries = [*self._done, *(entry for lane in self._lanes.values() for entry in _entries(lane))]
@@ -150,8 +192,8 @@ class MomentsSink(Sink):
     def _forget_earlier(self) -> None:
         try:
             listed = msgspec.json.decode((self._path / LIST_NAME).read_bytes())["moments"]
-            names = [entry["file"] for entry in listed]
-        except (OSError, msgspec.DecodeError, KeyError, TypeError):
+            names = [entry.get(key) for entry in listed for key in ("file", "attention")]
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
             return
         for name in names:
             if isinstance(name, str) and name.endswith(".jpg") and Path(name).name == name:
@@ -175,10 +217,11 @@ def _entries(lane: _Lane) -> list[dict[str, Any]]:
             "rank": rank,
             "time_s": key[0],
             "score": key[1],
-            "file": name,
+            "file": files.picture,
+            "attention": files.attention,
             "untrained": lane.untrained,
         }
-        for rank, (key, name) in enumerate(lane.written.items(), 1)
+        for rank, (key, files) in enumerate(lane.written.items(), 1)
     ]
 
 
@@ -204,14 +247,30 @@ def _snapshot(picture: Picture) -> Frame:
     )
 
 
-def _seal(payload: Any) -> Any:
-    """A snapshot as JPEG bytes; bytes stay as they are."""
-    if not isinstance(payload, Frame):
+def _heat(outputs: NewestOutputs) -> HeatMap | None:
+    """The attention that belongs to the frame at hand."""
+    found = outputs.values("attention")
+    return HeatMap(found[0][2], found[0][0].contract) if found else None
+
+
+def _seal(payload: _Shot | _Sealed) -> _Sealed:
+    """A shot as JPEG files; what is sealed stays as it is."""
+    if isinstance(payload, _Sealed):
         return payload
     from PIL import Image
 
-    image = Image.fromarray(Picture(payload).rgb())
+    image = Image.fromarray(Picture(payload.frame).rgb())
+    size = image.size
     image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.BILINEAR)
+    plain, attention = _jpeg(image), None
+    if payload.heat is not None:
+        canvas = np.array(image)
+        payload.heat.draw(canvas, size)
+        attention = _jpeg(Image.fromarray(canvas))
+    return _Sealed(plain, attention)
+
+
+def _jpeg(image: Image) -> bytes:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=_QUALITY)
     return data.getvalue()

@@ -1,7 +1,7 @@
 """What is drawn into a picture: rolling score, percentile, frame score and a graph of the last window, per bundle.
 
 Everything lies on a dark translucent strip, so that it can be read on any background; bundles are stacked from the
-bottom. Bundles that were never trained carry an amber UNTRAINED bar.
+bottom. Bundles that were never trained carry an amber UNTRAINED bar. Attention lies over the frame as a heat map.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reading import Reading
+from ..shown import NewestOutputs
 from .base import SinkContext
+from .heat import Box, HeatMap
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,18 +87,41 @@ class Overlay:
         self._newest: dict[str, Reading] = {}
         self._histories: dict[str, History] = {}
         self._fonts: dict[int, FreeTypeFont | ImageFont] = {}
+        self._outputs = {bundle: NewestOutputs(shown) for bundle, shown in context.shown.items()}
+        self._heat: tuple[tuple[str, str, float], HeatMap] | None = None
 
     def update(self, reading: Reading) -> None:
         """The newest reading of its bundle."""
         self._newest[reading.bundle] = reading
         history = self._histories.setdefault(reading.bundle, History(self._context.window_s))
         history.add(reading.time_s, reading.rolling, reading.score)
+        if reading.bundle in self._outputs:
+            self._outputs[reading.bundle].update(reading)
 
-    def draw(self, picture: NDArray[np.uint8]) -> None:
-        """Draw into ``picture``, RGB uint8 ``[height, width, 3]``, in place."""
+    def heat(self) -> HeatMap | None:
+        """The newest attention that still stands, of the first bundle that gives some; none without."""
+        for bundle, outputs in self._outputs.items():
+            for shown, time_s, value in outputs.values("attention"):
+                key = (bundle, shown.name, time_s)
+                if self._heat is None or self._heat[0] != key:
+                    self._heat = key, HeatMap(value, shown.contract)
+                return self._heat[1]
+        return None
+
+    def draw(self, picture: NDArray[np.uint8], size: tuple[int, int] | None = None, box: Box | None = None) -> None:
+        """Draw in place.
+
+        Args:
+            picture: RGB uint8 ``[height, width, 3]``.
+            size: width and height of the frame as it was displayed to the networks; none: the picture's.
+            box: where the frame lies on the picture; none: it fills it.
+        """
         from PIL import Image
 
         height, width = picture.shape[:2]
+        heat = self.heat()
+        if heat is not None:
+            heat.draw(picture, size or (width, height), box)
         unit = max(3.0, min(width / 56, height / 32))
         bundles = [b for b in self._context.bundles if b in self._newest] or list(self._newest)
         bottom = height - round(unit * 0.8)
@@ -116,13 +141,18 @@ class Overlay:
 
         reading, untrained = self._newest[bundle], bundle in self._context.untrained
         bar = round(unit * 1.7) if untrained else 0
-        height = round(unit * 5.4) + bar
+        further = self._outputs[bundle].text() if bundle in self._outputs else ""
+        height = round(unit * 5.4) + bar + (round(unit * 1.5) if further else 0)
         panel = Image.new("RGBA", (max(1, width), height), (0, 0, 0, 0))
         draw = ImageDraw.Draw(panel)
         draw.rounded_rectangle((0, 0, width - 1, height - 1), round(unit * 0.5), fill=_BACK)
         if untrained:
             draw.rounded_rectangle((0, 0, width - 1, bar - 1), round(unit * 0.5), fill=_AMBER)
             draw.text((width / 2, bar / 2), UNTRAINED, font=self._font(unit * 1.2), fill=_INK, anchor="mm")
+        if further:
+            font, place = self._font(unit * 1.05), (unit * 0.9, height - unit * 0.75)
+            draw.text(place, _fit(draw, further, font, width - 1.8 * unit), font=font, fill=_SOFT, anchor="ls")
+            height -= round(unit * 1.5)
         left = unit * 0.9
         waiting = "" if reading.complete else FILLING
         caption = f"rolling {self._context.window_s:g} s{waiting}"

@@ -65,7 +65,7 @@ class ShowSink(Sink):
         scale = min(1.0, _LARGEST_WIDTH / width, _LARGEST_HEIGHT / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         canvas = np.array(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgb, dtype=np.uint8)
-        self._overlay.draw(canvas)
+        self._overlay.draw(canvas, (width, height))
         try:
             cv2.imshow(self._title, canvas[..., ::-1].copy())
             key = cv2.waitKey(1) & 0xFF

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..reading import Reading
+from ..shown import NewestOutputs
 from .base import Picture, Sink, SinkContext, Summary
 from .overlay import History, value_range
 
@@ -52,6 +53,7 @@ class TerminalSink(Sink):
         self._live: Live | None = None
         self._newest: dict[str, Reading] = {}
         self._histories: dict[str, History] = {}
+        self._outputs: dict[str, NewestOutputs] = {}
         self._stats: dict[str, dict[str, Any]] = {}
         self._shown = -1e9
         self._plain = 0
@@ -62,6 +64,7 @@ class TerminalSink(Sink):
         self._stop()
         self._context = context
         self._newest, self._histories, self._stats = {}, {}, {}
+        self._outputs = {bundle: NewestOutputs(shown) for bundle, shown in context.shown.items()}
         self._shown = -1e9
         stream = self._stream or sys.stderr
         if self._wanted is False or not (self._wanted or _is_terminal(stream)):
@@ -86,6 +89,8 @@ class TerminalSink(Sink):
         self._stats[reading.bundle] = stats
         history = self._histories.setdefault(reading.bundle, History(self._context.window_s))
         history.add(reading.time_s, reading.rolling, reading.score)
+        if reading.bundle in self._outputs:
+            self._outputs[reading.bundle].update(reading)
         if self._context.bundles and reading.bundle != self._context.bundles[-1]:
             return
         now = time.monotonic()
@@ -136,6 +141,9 @@ class TerminalSink(Sink):
         rank = "" if reading.percentile is None else f" (percentile {reading.percentile:.0f})"
         parts.append(f"rolling {_number(reading.rolling)}{rank}{'' if reading.complete else ' filling'}")
         parts.append(f"frame {_number(reading.score)}")
+        further = self._further(reading.bundle)
+        if further:
+            parts.append(further)
         if stats.get("fps"):
             parts.append(f"{stats['fps']:.1f} fps")
         drops = _drops(stats)
@@ -145,6 +153,10 @@ class TerminalSink(Sink):
         if reading.bundle in self._context.untrained:
             parts.append("UNTRAINED")
         return "  ".join(parts)
+
+    def _further(self, bundle: str) -> str:
+        """Class probabilities, contributions and decay in words; empty where a bundle gives none."""
+        return self._outputs[bundle].text() if bundle in self._outputs else ""
 
     def _clock(self, reading: Reading) -> str:
         assert self._context is not None
@@ -165,6 +177,11 @@ class TerminalSink(Sink):
         for bundle, reading in self._newest.items():
             untrained = bundle in self._context.untrained
             lines = [self._scores(reading, width - 4)]
+            further = self._further(bundle)
+            if further:
+                text = Text(further, "dim", no_wrap=True, overflow="ellipsis")
+                text.truncate(width - 4)
+                lines.append(text)
             if untrained:
                 lines.append(Text(" UNTRAINED: scores mean nothing ", style="bold black on yellow"))
             target = self._context.primary.get(bundle, "")

@@ -20,6 +20,7 @@ from ..errors import SinkError
 from ..reading import Reading
 from .base import Picture, Sink, SinkContext, Summary
 from .files import OutputFile
+from .heat import Box
 from .overlay import Overlay
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ class VideoSink(Sink):
         self._overlay.update(reading)
         if picture is None or (self._context.bundles and reading.bundle != self._context.bundles[-1]):
             return
-        canvas = self._film.canvas(picture.rgb())
-        self._overlay.draw(canvas)
+        rgb = picture.rgb()
+        canvas, box = self._film.canvas(rgb)
+        self._overlay.draw(canvas, (rgb.shape[1], rgb.shape[0]), box)
         self._film.add(canvas, reading.time_s)
 
     def finish(self, summary: Summary) -> None:
@@ -116,8 +118,8 @@ class _Film:
         self._told = False  # whether an error was raised already: closing then is silent
         self._step = round(1 / (self._fps or 25.0) / TIME_BASE)
 
-    def canvas(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A writable RGB picture of the film's size, even sides."""
+    def canvas(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Box]:
+        """A writable RGB picture of the film's size, even sides, and where the given one lies on it."""
         from PIL import Image
 
         height, width = picture.shape[:2]
@@ -130,20 +132,20 @@ class _Film:
         canvas = np.zeros((full_h, full_w, 3), np.uint8)
         if (width, height) == (full_w, full_h):
             canvas[:] = picture
-            return canvas
+            return canvas, (0, 0, width, height)
         if full_w - width in (0, 1) and full_h - height in (0, 1):
             canvas[:height, :width] = picture
             # The padding repeats the edge, so that it does not show.
             canvas[height:, :width] = picture[-1:]
             canvas[:, width:] = canvas[:, width - 1 : width]
-            return canvas
+            return canvas, (0, 0, width, height)
         scale = min(full_w / width, full_h / height)
         fitted = (max(1, min(full_w, round(width * scale))), max(1, min(full_h, round(height * scale))))
         kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
         resized = np.asarray(Image.fromarray(picture).resize(fitted, kind))
         top, left = (full_h - fitted[1]) // 2, (full_w - fitted[0]) // 2
         canvas[top : top + fitted[1], left : left + fitted[0]] = resized
-        return canvas
+        return canvas, (left, top, left + fitted[0], top + fitted[1])
 
     def add(self, canvas: NDArray[np.uint8], time_s: float) -> None:
         """Encode one picture at capture time ``time_s``."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memedge.errors import UsageError
 from memedge_engines import features as _features  # noqa: F401 - registers flow-clip
-from memedge_engines.manifest import Node, NodeInput, NodeOutput, Preprocess, Target
+from memedge_engines.manifest import Decay, Node, NodeInput, NodeOutput, Preprocess, Target
 
 from ..blocks.as_2d import as_2d
 from ..blocks.clip_layers import ClipMean
@@ -88,6 +88,8 @@ def _clip_node(name: str, preset: Preprocess, frames: int, outputs: tuple[NodeOu
 
 
 _BOTH = (NodeOutput(name="score", role="contribution"), NodeOutput(name="alpha", role="features"))
+# Memento10k's clips of 3 s followed each other; the networks learn the score after 180 of them.
+_SLOPE = NodeOutput(name="alpha", role="decay", decay=Decay(lag=180, item_s=CLIP_S))
 _MEMENTO = "DenseNet-121 of ImageNet (torchvision)"
 _I3D = "I3D of Kinetics (piergiaj's PyTorch or the Keras port)"
 
@@ -151,7 +153,7 @@ def semantic_memnet(
         graphs["flow"] = _graph(2, frames - 1, size, width, 0.5)
         inputs += _pair("flow")
     clips = [name for name in wanted if name != "frames"]
-    outputs = [NodeOutput(name="score", role="score"), *([NodeOutput(name="alpha", role="decay")] if clips else [])]
+    outputs = [NodeOutput(name="score", role="score"), *([_SLOPE] if clips else [])]
     after = next((name for name in ("flow", "video") if name in wanted), None)
     nodes.append(Node(name="streams", kind="graph", inputs=tuple(inputs), outputs=tuple(outputs), after=after))
     graphs["streams"] = Graph(StreamMean("frames" in wanted), "fp32", "a mean of three numbers")
