@@ -38,7 +38,8 @@ class Clip:
     """One record as a system sees it.
 
     Attributes:
-        hosts: number of a host node's call to its outputs by name, for those with no graph node before them.
+        hosts: number of a host node's call to its outputs by name, for those with no graph node before them whose
+            values graph nodes, and what stands behind these, read.
         pictures: of the graph nodes' inputs, uint8 ``[h, w, C]`` each.
         caller: values of caller inputs, where the record has some.
     """
@@ -86,6 +87,14 @@ class Layout:
                 found += [(picture_key(contract), ref) for ref in refs]
         return found
 
+    def values(self, call: Call) -> list[int]:
+        """The calls whose outputs a call reads, once for each time it does."""
+        found: list[int] = []
+        for name, refs in call.inputs.items():
+            if self.inputs[call.node, name].source not in ("source", "caller"):
+                found += refs
+        return found
+
 
 class Eye:
     """Looks at records for one system.
@@ -112,14 +121,18 @@ class Eye:
             DataError: its graph nodes need more than 4,096 pictures.
         """
         if is_picture(path) or not self.layout.looks:
-            watcher = _Watcher(self, self.viewer.of_picture(), caller or {})
-            if self.layout.looks:
-                watcher.take(0, Frame.from_rgb(read_picture(path)))
-            watcher.run_hosts(None)
-        else:
-            watcher = watch(path, lambda stamps: _Watcher(self, self.viewer.of_video(stamps), caller or {}))
+            return self.still(read_picture(path) if self.layout.looks else None, caller)
+        watcher = watch(path, lambda stamps: _Watcher(self, self.viewer.of_video(stamps), caller or {}))
         if len(watcher.pictures) > MOST_FRAMES:
             raise DataError(f"{path}: more than {MOST_FRAMES} pictures for one system; expected a clip")
+        return Clip(watcher.viewing, watcher.hosts, watcher.pictures, caller or {})
+
+    def still(self, picture: Picture | None, caller: Mapping[str, NDArray[np.float32]] | None = None) -> Clip:
+        """The clip of a still picture, RGB uint8 ``[H, W, 3]``; none for a system that looks at none."""
+        watcher = _Watcher(self, self.viewer.of_picture(), caller or {})
+        if picture is not None:
+            watcher.take(0, Frame.from_rgb(picture))
+        watcher.run_hosts(None)
         return Clip(watcher.viewing, watcher.hosts, watcher.pictures, caller or {})
 
     def picture(self, frame: Frame, contract: Preprocess, *, host: bool) -> Picture:
@@ -150,6 +163,15 @@ class _Watcher:
             for place in layout.places(call):
                 self._uses[place] = self._uses.get(place, 0) + 1
         self._host_pictures: dict[Place, Picture] = {}
+        # Values of host nodes that only other host nodes read are forgotten after the last of these.
+        self._readers: dict[int, int] = {}
+        self._lasting: set[int] = set()
+        for call in viewing.calls.values():
+            for ref in layout.values(call):
+                if call.node in layout.live:
+                    self._lasting.add(ref)
+                else:
+                    self._readers[ref] = self._readers.get(ref, 0) + 1
         self._contracts: dict[Key, Preprocess] = dict(layout.contracts)
         for call in self._waiting:
             for name in call.inputs:
@@ -178,6 +200,10 @@ class _Watcher:
             node = self._eye.layout.nodes[call.node]
             values = {name: self._elements(call, name, refs) for name, refs in call.inputs.items()}
             self.hosts[call.number] = extractors.find(node)(values, node)
+            for ref in self._eye.layout.values(call):
+                self._readers[ref] -= 1
+                if not self._readers[ref] and ref not in self._lasting:
+                    self.hosts.pop(ref, None)
             for place in self._eye.layout.places(call):
                 self._uses[place] -= 1
                 if not self._uses[place]:
