@@ -102,8 +102,11 @@ def _folded(network: M) -> M:
     folded = copy.deepcopy(network).cpu().float().eval()
     for module in folded.modules():
         for owner, conv, norm in _pairs(module):
-            setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
-            setattr(owner, norm, nn.Identity())
+            layer, following = getattr(owner, conv), getattr(owner, norm)
+            # A network that was folded or rewritten before still names its pairs.
+            if isinstance(layer, nn.modules.conv._ConvNd) and isinstance(following, nn.modules.batchnorm._BatchNorm):
+                setattr(owner, conv, fuse_conv_bn_eval(layer, following))
+                setattr(owner, norm, nn.Identity())
     return folded
 
 
