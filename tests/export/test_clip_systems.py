@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memedge_engines.manifest import Preprocess
+from memedge_engines.trace import FrameTime, trace
 from memedge_export.models.count import macs_of, parameters
 from memedge_export.models.system import System, SystemEntry, build_system, system_entry
 from memedge_export.system_weights import load_system, start_options
@@ -95,3 +96,17 @@ def test_a_port_of_c3d_says_how_its_last_pooling_pads(tmp_path: Path) -> None:
     assert loaded.options["pool5"] == "both"
     # What is typed goes before it.
     assert load_system(small, [str(tmp_path / "c3d.pickle")], options={"pool5": "after"}).options["pool5"] == "after"
+
+
+@pytest.mark.parametrize("rate", [15, 24, 30])
+def test_clips_of_sixteen_frames_begin_each_second(rate: int) -> None:
+    times = [FrameTime(n / rate, 1 / rate, n) for n in range(7 * rate)]
+    for name, node, score in (("resnet3d34", "model", "model"), ("c3d-mlp", "c3d", "head")):
+        calls = trace(whole(name).dataflow, times)
+        seen = [call for call in calls if call.node == node]
+        # At 15 a second the clip that begins at the sixth second does not fit.
+        starts = [second * rate for second in range(7) if second * rate + 16 <= len(times)]
+        assert [call.inputs["clip"] for call in seen] == [tuple(range(first, first + 16)) for first in starts]
+        assert all(call.complete for call in seen)
+        # A score for each clip, when its last frame is there.
+        assert [call.frame for call in calls if call.node == score] == [first + 15 for first in starts]

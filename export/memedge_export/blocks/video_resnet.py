@@ -73,6 +73,11 @@ class BasicBlock3d(_Block):
             else:
                 self.downsample = _projection(inplanes, planes, stride, _norm)
 
+    @property
+    def last_bn(self) -> nn.BatchNorm3d:
+        """The batch-norm that closes the residual branch."""
+        return self.bn2
+
     def forward(self, x: Tensor) -> Tensor:
         """``[B,inplanes,T,H,W]`` to ``[B,planes,T/stride,H/stride,W/stride]``."""
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -107,6 +112,11 @@ class CsnBottleneck(_Block):
         self.downsample = None
         if stride != 1 or inplanes != outplanes:
             self.downsample = _projection(inplanes, outplanes, stride, _caffe2_norm)
+
+    @property
+    def last_bn(self) -> nn.BatchNorm3d:
+        """The batch-norm that closes the residual branch."""
+        return self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B,inplanes,T,H,W]`` to ``[B,4*planes,T/stride,H/stride,W/stride]``."""
