@@ -40,8 +40,12 @@ def command(
     sampling: Annotated[
         str | None,
         typer.Option(
-            "--sampling", help="Frames of videos for checkpoints: S7, S28, S4, K3, F1 or all. Default: the set's own."
+            "--sampling",
+            help="Frames of videos for frame models' checkpoints: S7, S28, S4, K3, F1 or all. Default: the set's own.",
         ),
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option("--words", help="Word vectors for the titles of checkpoints that take them.")
     ] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read, and count it.")
@@ -97,6 +101,7 @@ def command(
             engines=tuple(engines or ()),
             precisions=tuple(precisions or ()),
             sampling=sampling or "",
+            words=words,
             skip_unreadable=skip_unreadable,
             as_json=as_json,
             matrix=matrix,

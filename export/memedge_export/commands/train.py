@@ -28,8 +28,19 @@ def command(
         ),
     ] = None,
     init: Annotated[
-        str | None,
-        typer.Option("--init", help="Weights to start from: a file (such as a pretrained trunk) or `imagenet`."),
+        list[str] | None,
+        typer.Option(
+            "--init",
+            help="Weights to start from: a file (such as a pretrained trunk) or `imagenet`; of a system several, as "
+            "PART=FILE.",
+            metavar="[PART=]FILE",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="An option of a system, repeatable.", metavar="KEY=VALUE")
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option("--words", help="Word vectors for the titles of a system that takes them.")
     ] = None,
     pretrain: Annotated[
         str | None,
@@ -92,7 +103,7 @@ def command(
     if device not in ("auto", "cpu", "gpu") or devices < 1:
         raise UsageError(f"--device {device} --devices {devices}; expected auto, cpu or gpu, and 1 or more")
     if sorter is not None:
-        others = (model, data, init, pretrain, recipe, overrides, targets, epochs, out, bf16, fold)
+        others = (model, data, init, option, words, pretrain, recipe, overrides, targets, epochs, out, bf16, fold)
         if any(other is not None for other in others) or resume or allow_missing or devices > 1:
             raise UsageError("--sorter trains no model: of the options only --batch, --seed, --threads, --device apply")
         from ..train.start import sorting
@@ -108,6 +119,7 @@ def command(
     part = _fold(fold)
     if PRETRAINING in kinds and len(data) > 1:
         raise UsageError(f"--data {PRETRAINING} pretrains and stands alone; found {', '.join(data)}")
+    from ..models.system import read_options
     from ..train import start
     from ..train.devices import Devices
     from ..train.start_scene import MODEL
@@ -123,6 +135,9 @@ def command(
                 or part
                 or batch
                 or bf16
+                or option
+                or words
+                or len(init or ()) > 1
                 or devices > 1
                 or device == "gpu"
                 or len(data) > 1
@@ -131,19 +146,21 @@ def command(
                     f"{MODEL} has a recipe of its own, for one data set on the CPU: of the options only --init, "
                     "--pretrain, --epochs, --seed, --out, --resume and --threads apply"
                 )
-            path = _own(data[0], folder, kinds == [PRETRAINING], init, pretrain, epochs, seed, resume, threads)
+            start_from = next(iter(init or ()), None)
+            path = _own(data[0], folder, kinds == [PRETRAINING], start_from, pretrain, epochs, seed, resume, threads)
         elif pretrain is not None:
             raise UsageError(f"--pretrain goes with --model {MODEL}; others are pretrained first", fix=_TWO_STEPS)
         elif kinds == [PRETRAINING]:
-            if recipe or overrides or targets or part or devices > 1:
+            if recipe or overrides or targets or part or devices > 1 or option or words or len(init or ()) > 1:
                 raise UsageError(
-                    "--recipe, --set, --target, --fold and --devices belong to scored data, not to pretraining"
+                    "--recipe, --set, --target, --fold, --option, --words and --devices belong to scored data, not to "
+                    "pretraining"
                 )
             path = start.pretraining(
                 model,
                 data[0],
                 folder,
-                init=init,
+                init=next(iter(init or ()), None),
                 epochs=epochs,
                 batch=batch,
                 seed=seed,
@@ -156,7 +173,9 @@ def command(
                 model,
                 data,
                 folder,
-                init=init,
+                init=init or (),
+                options=read_options(option or ()),
+                words=words,
                 recipe=recipe,
                 overrides=overrides or (),
                 targets=targets or (),
@@ -174,8 +193,8 @@ def command(
         status(f"interrupted; what was saved last is kept in '{folder}': go on with --resume")
         raise
     if kinds != [PRETRAINING]:
-        words = shlex.join(["--weights", str(path), "--int8", "--calib", data[0]])
-        status(f"next: memedge export --model {model} {words}")
+        more = shlex.join(["--weights", str(path), "--int8", "--calib", data[0]])
+        status(f"next: memedge export --model {model} {more}")
     print(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from memedge_engines.frame import Frame
 from memedge_engines.manifest import Training
 from memedge_engines.preprocess import Preprocessor
 
-from .. import weights
+from .. import models, weights
 from ..data.pictures import Picture, normalise
-from ..data.records import DataSet
+from ..data.records import DataSet, Record
+from ..models.system import system_entry
 from .report import Model
 
 BEST = "best.safetensors"
@@ -35,14 +36,16 @@ class Contender(ABC):
     Attributes:
         model: what it is.
         training: what it was trained on.
+        sampling: target to the preset by which it samples videos, of those that have their own.
     """
 
     model: Model
     training: Training
+    sampling: Mapping[str, str] = {}
 
     @abstractmethod
-    def add(self, key: int, picture: Picture) -> None:
-        """Score one picture, RGB uint8 ``[H, W, 3]``, now or in a batch with later ones."""
+    def add(self, key: int, picture: Picture, record: Record) -> None:
+        """Score one picture, RGB uint8 ``[H, W, 3]``, of a record now or in a batch with later ones."""
 
     @abstractmethod
     def finish(self) -> dict[int, NDArray[np.float64]]:
@@ -61,12 +64,8 @@ class Contender(ABC):
 class Network(Contender):
     """A checkpoint in torch, in float; on a GPU where there is one."""
 
-    def __init__(self, path: Path, model: str | None, label: str) -> None:
-        _, info = weights.read_state(path)
-        known = info.model if info is not None else model
-        if known is None:
-            raise UsageError(f"'{path}' does not say which model it is of", fix="--model")
-        loaded = weights.load(known, str(path))
+    def __init__(self, path: Path, model: str, label: str) -> None:
+        loaded = weights.load(model, str(path))
         for note in loaded.notes:
             status(note)
         self.training = loaded.training
@@ -79,7 +78,7 @@ class Network(Contender):
         self.model = Model(
             label=label,
             kind="checkpoint",
-            model=known,
+            model=model,
             name=path.name,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             engine="torch",
@@ -88,7 +87,7 @@ class Network(Contender):
             untrained=loaded.training.status == "untrained",
         )
 
-    def add(self, key: int, picture: Picture) -> None:
+    def add(self, key: int, picture: Picture, record: Record) -> None:
         """Scored in batches of 64."""
         self.add_frame(key, Frame.from_rgb(picture))
 
@@ -127,6 +126,7 @@ class Device(Contender):
         self.scorer = Scorer(bundle, engine, precision)
         manifest = bundle.manifest
         self.training = manifest.provenance.training
+        self.sampling = {target.name: target.sampling for target in manifest.targets}
         self._found: dict[int, NDArray[np.float64]] = {}
         self.model = Model(
             label=f"{label} {self.scorer.engine} {self.scorer.precision}",
@@ -140,7 +140,7 @@ class Device(Contender):
             untrained=manifest.untrained,
         )
 
-    def add(self, key: int, picture: Picture) -> None:
+    def add(self, key: int, picture: Picture, record: Record) -> None:
         """Scored at once. Raises EngineError."""
         found = self.scorer.score(picture).targets
         self._found[key] = np.array([found[target] for target in self.model.targets])
@@ -162,6 +162,7 @@ def open_contenders(
     model: str | None = None,
     engines: Sequence[str] = (),
     precisions: Sequence[str] = (),
+    words: Path | None = None,
 ) -> list[Contender]:
     """Open everything that is to be compared; each is closed with the stack.
 
@@ -169,6 +170,7 @@ def open_contenders(
         targets: bundles' folders, run folders (their best checkpoint), weights files.
         model: of weights files that do not name their own.
         engines, precisions: of the bundles, each with each; none: ``auto``.
+        words: word vectors for the titles of checkpoints that take them.
 
     Raises:
         UsageError: nothing there, or engines and precisions without a bundle.
@@ -182,7 +184,7 @@ def open_contenders(
     for number, (path, name) in enumerate(zip(paths, names, strict=True)):
         label = name if names.count(name) == 1 else f"{name}#{names[: number + 1].count(name)}"
         if not path.is_dir():
-            found.append(Network(path, model, label))
+            found.append(_network(path, model, label, words))
             continue
         bundle = Bundle.open(path)
         for engine in engines or ("auto",):
@@ -194,6 +196,17 @@ def open_contenders(
     if twice is not None:
         raise UsageError(f"'{twice}' is asked for twice", fix="name each target, engine and precision once")
     return found
+
+
+def _network(path: Path, model: str | None, label: str, words: Path | None) -> Contender:
+    from .networks import SystemNetwork
+
+    _, info = weights.read_state(path)
+    known = info.model if info is not None else model
+    if known is None:
+        raise UsageError(f"'{path}' does not say which model it is of", fix="--model")
+    entry = None if known in models.names() else system_entry(known)
+    return Network(path, known, label) if entry is None else SystemNetwork(path, entry, label, words)
 
 
 def _resolved(target: Path) -> Path:

@@ -15,8 +15,9 @@ from memedge.errors import UsageError
 
 from .. import checkpoint, models, weights
 from ..errors import WeightsError
+from ..models.system import system_entry
 from .bootstrap import RESAMPLES, SEED
-from .contenders import Contender, Device
+from .contenders import Contender
 from .metrics import Result, difference, evaluate
 from .parts import Part
 from .people import consistency
@@ -114,9 +115,7 @@ def _measured(part: Part, target: str, contender: Contender, figures: Result) ->
 
 
 def _sampling(part: Part, target: str, contender: Contender) -> str:
-    if part.data.unit != "video" or not isinstance(contender, Device):
-        return part.sampling
-    return next(t.sampling for t in contender.scorer.manifest.targets if t.name == target)
+    return contender.sampling.get(target, part.sampling) if part.data.unit == "video" else part.sampling
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,8 @@ def record_result(path: Path, result: Measured) -> None:
     state, info = weights.read_state(path)
     if info is None:
         raise WeightsError(f"'{path}' is not a checkpoint of memedge train; the result cannot be recorded in it")
-    models.entry(info.model)
+    if system_entry(info.model) is None:
+        models.entry(info.model)
     training = msgspec.structs.replace(
         info.training,
         held_out=f"{result.data} {result.split} ({result.figures.count} {result.unit}s)",

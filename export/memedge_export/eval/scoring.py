@@ -14,6 +14,7 @@ from ..data.pictures import read_picture
 from ..data.records import Record
 from ..errors import DataError
 from .contenders import Contender, Device, Network
+from .networks import SystemNetwork
 from .parts import Part
 from .videos import by_bundles, by_networks
 
@@ -56,7 +57,7 @@ def _pictures(
         try:
             picture = read_picture(record.path)
             for contender in contenders:
-                contender.add(number, picture)
+                contender.add(number, picture, record)
         except (SourceError, FrameError, PreprocessError) as error:
             _skip(part, number, error, skip)
         except EngineError as error:
@@ -74,6 +75,7 @@ def _videos(
     part: Part, contenders: Sequence[Contender], rows: dict[str, NDArray[np.float64]], skip: bool, bar: Progress
 ) -> None:
     networks = [c for c in contenders if isinstance(c, Network)]
+    systems = [c for c in contenders if isinstance(c, SystemNetwork)]
     devices = {c.model.label: c for c in contenders if isinstance(c, Device)}
     for number, record in enumerate(part.records):
         try:
@@ -81,6 +83,8 @@ def _videos(
                 found = by_networks(record.path, networks, part.sampling)
                 for network, row in zip(networks, found, strict=True):
                     rows[network.model.label][number] = row
+            for system in systems:
+                rows[system.model.label][number] = system.video(record)
             if devices:
                 scores = by_bundles(record.path, {label: device.scorer for label, device in devices.items()})
                 for label, device in devices.items():

@@ -30,6 +30,7 @@ class Request:
     engines: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     sampling: str = ""
+    words: Path | None = None
     skip_unreadable: bool = False
     as_json: bool = False
     matrix: bool = False
@@ -63,7 +64,12 @@ def evaluation(request: Request) -> tuple[Report, list[Part]]:
     )
     with ExitStack() as stack:
         contenders: list[Contender] = open_contenders(
-            stack, request.targets, model=request.model, engines=request.engines, precisions=request.precisions
+            stack,
+            request.targets,
+            model=request.model,
+            engines=request.engines,
+            precisions=request.precisions,
+            words=request.words,
         )
         check(contenders, parts, request.target)
         request.outputs.check_runs(

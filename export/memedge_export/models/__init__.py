@@ -99,17 +99,23 @@ def entry(model: str) -> ModelEntry:
     """The model called ``model``.
 
     Raises:
-        UsageError: there is none; the message names the nearest, and says so when the model is planned only.
+        UsageError: there is none, the message names the nearest; or it is a system, which has no frame model's entry.
     """
     _load()
     if model in _entries:
         return _entries[model]
-    near = difflib.get_close_matches(model, sorted(_entries), 1)
+    from .system import system_names
+
+    systems = system_names()
+    if model in systems:
+        raise UsageError(f"model '{model}' is a system of nodes; this works with a frame model: {', '.join(_entries)}")
+    there = sorted({*_entries, *systems})
+    near = difflib.get_close_matches(model, there, 1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     from memedge.models import cards
 
     what = "is planned, not available yet" if model in {c.id for c in cards()} else "is not known"
-    raise UsageError(f"model '{model}' {what}{hint} There are {', '.join(sorted(_entries))}", fix="memedge models")
+    raise UsageError(f"model '{model}' {what}{hint} There are {', '.join(there)}", fix="memedge models")
 
 
 def input_size(preprocess: Preprocess) -> tuple[int, int]:

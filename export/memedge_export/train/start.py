@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ..data.files import Missing
 from ..data.folds import with_fold
 from ..data.readers import open_data, parse
 from ..errors import DataError, TrainingError
+from ..models.system import system_entry
 from .devices import Devices, torch_device
 from .loop import Job, train
 from .pretrain import TINY32_LICENCE, TINY32_TITLE
@@ -31,7 +32,9 @@ def training(
     data: Sequence[str],
     out: Path,
     *,
-    init: str | None = None,
+    init: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    words: Path | None = None,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
     targets: Sequence[str] = (),
@@ -48,6 +51,8 @@ def training(
     """Train on scored pictures or videos; returns the path of the best checkpoint.
 
     Args:
+        init: start weights; of a system several words, see :mod:`memedge_export.system_weights`.
+        options: of a system, as typed. words: word vectors for titles, of a system that takes them.
         recipe: name or TOML file of a recipe, none for the model's own; ``overrides``: ``key=value`` each.
         targets: scores to learn, a head each; empty: the first data set's first one.
         fold: (number from 1, count): train on the other folds of train and val, validate on this one.
@@ -57,7 +62,8 @@ def training(
         UsageError: unknown model or data set, numbers that cannot be meant.
         DataError, WeightsError, TrainingError: see the modules.
     """
-    models.entry(model)
+    if model in models.names() or system_entry(model) is None:
+        models.entry(model)
     if len(set(targets)) < len(targets):
         raise UsageError(f"--target {' --target '.join(targets)}; expected each target once")
     chosen = recipe_for(model, recipe=recipe, overrides=overrides, epochs=epochs, batch=batch)
@@ -70,18 +76,22 @@ def training(
     for one in sets:
         one.split("val")
         status(f"{one.name}: {', '.join(f'{len(one.split(s))} {s}' for s in ('train', 'val'))} {one.unit}s")
-    words = [f"--recipe {Path(recipe).name}"] if recipe is not None else []
-    words += [f"--set {shlex.quote(word)}" for word in overrides] + [f"--target {target}" for target in targets]
-    words += [f"--fold {fold[0]}/{fold[1]}"] if fold is not None else []
-    words += ["--allow-missing"] if missing == "drop" else []
+    said = [f"--option {shlex.quote(f'{key}={value}')}" for key, value in (options or {}).items()]
+    said += [f"--words {words.name}"] if words is not None else []
+    said += [f"--recipe {Path(recipe).name}"] if recipe is not None else []
+    said += [f"--set {shlex.quote(word)}" for word in overrides] + [f"--target {target}" for target in targets]
+    said += [f"--fold {fold[0]}/{fold[1]}"] if fold is not None else []
+    said += ["--allow-missing"] if missing == "drop" else []
     job = Job(
         model,
         sets,
         chosen,
         out,
         seed=seed,
-        init=init,
-        notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16, words)}`.",
+        init=tuple(init) if len(init) > 1 else next(iter(init), None),
+        options=dict(options or {}),
+        words=words,
+        notes=f"Trained with `{_command(model, data, init, epochs, batch, seed, bf16, said)}`.",
         targets=tuple(targets),
         devices=replace(devices or Devices(), threads=threads),
     )
@@ -158,7 +168,7 @@ def sorting(out: Path, *, batch: int | None = None, seed: int = 1, threads: int 
 def _pretraining_info(
     entry: models.ModelEntry, data: Sequence[str], epochs: int | None, batch: int | None, seed: int, bf16: bool | None
 ) -> CheckpointInfo:
-    command = _command(entry.id, data, None, epochs, batch, seed, bf16)
+    command = _command(entry.id, data, (), epochs, batch, seed, bf16)
     training = Training(status="trained", datasets=(TINY32_TITLE,), notes=f"Trunk pretrained with `{command}`.")
     return CheckpointInfo(
         model=entry.id, preprocess=models.squash_preset(32, 32), training=training, licence=TINY32_LICENCE, seed=seed
@@ -173,7 +183,7 @@ def _set_threads(threads: int) -> None:
 def _command(
     model: str,
     data: Sequence[str],
-    init: str | None,
+    init: Sequence[str],
     epochs: int | None,
     batch: int | None,
     seed: int,
@@ -183,8 +193,9 @@ def _command(
     """The command that does it again. Folders are written as DIR, files by their names: cards travel."""
     words = ["memedge train", f"--model {model}"]
     words += [f"--data {parse(spec).portable}" for spec in data]
-    if init is not None:
-        words.append(f"--init {Path(init).name}")
+    for word in init:
+        part, equals, file = ("", "", word) if Path(word).is_file() else word.rpartition("=")
+        words.append(f"--init {part}{equals}{Path(file).name}")
     words += [f"--{name} {value}" for name, value in (("epochs", epochs), ("batch", batch)) if value is not None]
     if bf16 is not None:
         words.append("--bf16" if bf16 else "--no-bf16")

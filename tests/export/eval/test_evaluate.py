@@ -240,9 +240,9 @@ def test_scores_that_are_not_finite_end_an_evaluation(table: Path, tmp_path: Pat
     from memedge.errors import EngineError
 
     path = write_checkpoint(tmp_path / "broken.safetensors")
-    network = contenders.Network(path, None, "broken")
+    network = contenders.Network(path, "resnet-s", "broken")
     network._network.linear.weight.data.fill_(float("inf"))
-    network.add(0, np.zeros((30, 30, 3), np.uint8))
+    network.add(0, np.zeros((30, 30, 3), np.uint8), Record("black", path, 0.5, "test"))
     with pytest.raises(EngineError, match="not finite"):
         network.finish()
 
