@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,43 +9,32 @@ import onnx
 import torch
 from torch import nn
 
-from memedge_export.onnx_export import OPSET, open_session, tidy
+from memedge_export.onnx_export import export_module, open_session
 
-FORBIDDEN = {"Loop", "Scan", "If", "LSTM", "GRU", "RNN", "NonZero", "Unique"}
+
+class _Tuple(nn.Module):
+    """A block whose outputs are a tuple, as graph nodes have them."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _listed(self.block(*inputs))
+
+
+def _listed(found: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return (found,) if isinstance(found, torch.Tensor) else tuple(found)
 
 
 def export_block(block: nn.Module, *inputs: torch.Tensor) -> onnx.ModelProto:
-    """The block's graph, full-checked, inputs ``x0``, ``x1``, ..., batch axis free; ``inputs`` has batch 2 or more."""
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            block.eval(),
-            inputs,
-            input_names=[f"x{i}" for i in range(len(inputs))],
-            dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in inputs),)
-            if _takes_any_number(block)
-            else tuple({0: torch.export.Dim("batch")} for _ in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    tidy(model)
-    onnx.checker.check_model(model, full_check=True)
-    found = {node.op_type for node in model.graph.node}
-    assert not found & FORBIDDEN, found
-    return model
-
-
-def _takes_any_number(block: nn.Module) -> bool:
-    import inspect
-
-    kinds = [p.kind for p in inspect.signature(block.forward).parameters.values()]
-    return inspect.Parameter.VAR_POSITIONAL in kinds
+    """The block's graph by torch's current exporter, checked for form, inputs ``x0``, ``x1``, ..., outputs ``y0``, ...,
+    batch axis free; ``inputs`` has batch 2 or more."""
+    with torch.no_grad():
+        count = len(_listed(block.eval()(*inputs)))
+    made = export_module(_Tuple(block), {f"x{i}": x for i, x in enumerate(inputs)}, [f"y{i}" for i in range(count)])
+    assert made.exporter == "current", made.reason
+    return onnx.load_from_string(made.data)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
@@ -61,8 +48,7 @@ def largest_difference(block: nn.Module, model: onnx.ModelProto, *inputs: torch.
 
     def run(given: Sequence[torch.Tensor]) -> float:
         with torch.no_grad():
-            expected = block.eval()(*given)
-        wanted = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+            wanted = _listed(block.eval()(*given))
         found = session.run(None, {f"x{i}": tensor.numpy() for i, tensor in enumerate(given)})
         assert [f.shape for f in found] == [tuple(w.shape) for w in wanted]
         return max(float(np.abs(f - w.numpy()).max()) for f, w in zip(found, wanted, strict=True))

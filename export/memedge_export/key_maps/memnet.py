@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _TRUNK = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
-_LAST = ("fc8", "fc8-euclidean")  # the port's name, and Caffe's
+_CAFFE = "fc8-euclidean"
+_LAST = ("fc8", _CAFFE)  # the port's name, and Caffe's
 
 
 def rename_trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,3 +42,8 @@ def is_caffenet(state: Mapping[str, Tensor]) -> bool:
 def is_other_caffenet(state: Mapping[str, Tensor]) -> bool:
     """Whether a state looks like a network of these layers that ends with something else (1183 classes)."""
     return is_caffenet(state) and not is_memnet(state)
+
+
+def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The colours that a file's network takes: Caffe's where its names are Caffe's."""
+    return {"colors": "caffe"} if f"{_CAFFE}.weight" in state else {}

@@ -8,36 +8,23 @@ stood for: ``svr._gamma``) of an RBF kernel, or ``coef`` ``[1,D]`` and ``interce
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from ..blocks.kernel_head import FAR_AWAY, VECTORS
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a :class:`KernelHead`. Fewer than 1024 support vectors are filled up with ones that never count;
-    more need a head with as many places (``--option vectors=N``)."""
-    found = {}
-    if "support_vectors" in state:
+    """The state of a :class:`KernelHead` with as many places as there are support vectors, or of a linear one."""
+    linear = "coef" in state
+    weight = state["coef" if linear else "dual_coef"].reshape(1, -1).float()
+    found = {"out.weight": weight, "out.bias": state["intercept"].reshape(1).float()}
+    if not linear:
         vectors = state["support_vectors"].double()
-        free = max(0, VECTORS - len(vectors))
-        squares = (vectors**2).sum(1)
-        found["vectors"] = F.pad(vectors, (0, 0, 0, free)).float()
-        found["squares"] = F.pad(squares, (0, free), value=FAR_AWAY).float()
-        if "dual_coef" in state:
-            found["out.weight"] = F.pad(state["dual_coef"].reshape(1, -1).float(), (0, free))
-        if "gamma" in state:
-            found["gamma"] = state["gamma"].reshape(()).float()
-        size = vectors.shape[1]
-    elif "coef" in state:
-        found["out.weight"] = state["coef"].reshape(1, -1).float()
-        size = found["out.weight"].shape[1]
-    else:
-        return found
-    if "intercept" in state:
-        found["out.bias"] = state["intercept"].reshape(1).float()
+        found["vectors"] = vectors.float()
+        found["squares"] = (vectors**2).sum(1).float()
+        found["gamma"] = state["gamma"].reshape(()).float()
+    size = weight.shape[1] if linear else found["vectors"].shape[1]
     found["standardise.mean"] = state.get("mean", torch.zeros(size)).float()
     found["standardise.std"] = state.get("scale", torch.ones(size)).float()
     return found
@@ -46,3 +33,8 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def detect(state: Mapping[str, Tensor]) -> bool:
     """Whether a state looks like such a file."""
     return "intercept" in state and ("support_vectors" in state or "coef" in state)
+
+
+def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The kernel, and how many vectors are stored."""
+    return {"kind": "linear"} if "coef" in state else {"kind": "rbf", "vectors": len(state["support_vectors"])}

@@ -130,7 +130,9 @@ def memnet_input(system: str, colors: str, view: str = "single") -> NodeInput:
 
 
 _IMPORTS = (
-    PartImport("", "MemNet's public weights (Caffe's names or the PyTorch port)", keys.rename, keys.is_memnet),
+    PartImport(
+        "", "MemNet's public weights (Caffe's names or the PyTorch port)", keys.rename, keys.is_memnet, keys.options
+    ),
     PartImport("trunk", "CaffeNet's weights (Hybrid-CNN)", keys.rename_trunk, keys.is_other_caffenet),
 )
 

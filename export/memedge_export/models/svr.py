@@ -28,7 +28,9 @@ from .vgg_ic import TOWER, VGG16, frame_input
 if TYPE_CHECKING:
     from ..train.fitting import FitData
 
-_SVR = PartImport("head", "an SVR of scikit-learn (.npz of its arrays)", svr_keys.rename, svr_keys.detect)
+_SVR = PartImport(
+    "head", "an SVR of scikit-learn (.npz of its arrays)", svr_keys.rename, svr_keys.detect, svr_keys.options
+)
 _MEMNET = PartImport("trunk", "MemNet's or CaffeNet's weights", memnet_keys.rename_trunk, memnet_keys.is_caffenet)
 
 

@@ -37,7 +37,8 @@ def test_a_fitted_svr_gives_the_same_scores() -> None:
     arrays = _fitted(0)
     state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     assert svr.detect(state)
-    head = KernelHead(7)
+    assert svr.options(state) == {"kind": "rbf", "vectors": 40}
+    head = KernelHead(7, 40)
     head.load_state_dict(svr.rename(state))
     x = np.random.default_rng(1).normal(size=(5, 7)) * 4
     tensor = torch.from_numpy(x.astype(np.float32))
@@ -53,7 +54,9 @@ def test_a_fitted_linear_svr() -> None:
     rng = np.random.default_rng(0)
     coef, intercept = rng.normal(size=(1, 7)), rng.normal(size=1)
     head = KernelHead(7, kind="linear")
-    head.load_state_dict(svr.rename({"coef": torch.from_numpy(coef), "intercept": torch.from_numpy(intercept)}))
+    state = {"coef": torch.from_numpy(coef), "intercept": torch.from_numpy(intercept)}
+    assert svr.options(state) == {"kind": "linear"}
+    head.load_state_dict(svr.rename(state))
     x = rng.normal(size=(3, 7))
     with torch.no_grad():
         found = head(torch.from_numpy(x.astype(np.float32))).numpy()
@@ -62,7 +65,7 @@ def test_a_fitted_linear_svr() -> None:
 
 def test_a_file_that_is_no_svr_is_told_by_its_keys() -> None:
     assert not svr.detect({"support_vectors": torch.zeros(1, 2)})
-    assert svr.rename({"weight": torch.zeros(1)}) == {}
+    assert svr.detect({"coef": torch.zeros(1, 2), "intercept": torch.zeros(1)})
 
 
 def test_nearest_neighbours_agree_with_sorting() -> None:

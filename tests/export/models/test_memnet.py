@@ -64,6 +64,9 @@ def test_public_files(tmp_path: Path, last: str) -> None:
     torch.save({f"module.{name}": tensor for name, tensor in public.items()}, tmp_path / "memnet.pth")
     loaded = load_system(entry(), [str(tmp_path / "memnet.pth")])
     assert not loaded.untrained
+    (item,) = loaded.network.nodes[0].inputs
+    assert item.preprocess is not None
+    assert item.preprocess.color == ("bgr" if last == "fc8-euclidean" else "rgb")
     frames = torch.randn(2, 3, 227, 227)
     with torch.no_grad():
         expected = network.head(network.trunk(frames))

@@ -97,8 +97,8 @@ def test_fitting_and_a_few_steps_of_the_recipe() -> None:
         optimiser.step()
         errors.append(float(error.detach()))
     assert errors[-1] < 0.7 * errors[0]
-    for name, tensor in frozen.items():
-        assert torch.equal(network.state_dict()[name], tensor), name
+    for name, kept in frozen.items():
+        assert torch.equal(network.state_dict()[name], kept), name
 
 
 def test_an_svr_of_scikit_learn_on_the_networks_features(tmp_path: Path) -> None:
@@ -129,15 +129,19 @@ def test_an_svr_of_scikit_learn_on_the_networks_features(tmp_path: Path) -> None
     with torch.no_grad():
         found = loaded.network.graphs["model"].module(frames)[0][:, 0].numpy()
     assert np.allclose(found, expected, atol=1e-4)
-    with pytest.raises(WeightsError, match=r"head\.vectors \[1024, \d+\], expected \[20, \d+\]"):
-        load_system(entry("vgg16-svr"), [str(tmp_path / "svr.npz")])
+    with pytest.raises(WeightsError, match=r"head\.vectors \[20, \d+\], expected \[5, \d+\]"):
+        load_system(wide, [str(tmp_path / "svr.npz")], options={"vectors": "5"})
+    del arrays["gamma"]
+    np.savez(tmp_path / "svr.npz", **arrays)
+    with pytest.raises(WeightsError, match=r"no whole file of an SVR of scikit-learn.*gamma"):
+        load_system(wide, [str(tmp_path / "svr.npz")])
 
 
 def _with_all_vectors(width: float = 1.0, **given: Any) -> System:
-    """A narrow trunk and the full number of stored vectors."""
+    """A narrow trunk and as many stored vectors as asked for."""
     found = system_entry("vgg16-svr")
     assert found is not None
-    return found.build(0.02 * width, **{**given, "vectors": 1024 * 50})
+    return found.build(0.02 * width, **{**given, "vectors": 50 * given.get("vectors", 1024)})
 
 
 def test_options_that_cannot_be_meant() -> None:
