@@ -10,9 +10,10 @@ from memedge_engines.bundle import Bundle
 from memedge_engines.manifest import Manifest
 
 from .quant.pipeline import Quantised
+from .quant.system_pipeline import QuantisedSystem
 
 
-def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | None) -> list[str]:
+def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | QuantisedSystem | None) -> list[str]:
     """The summary of a written bundle, line by line."""
     manifest = bundle.manifest
     mark = "UNTRAINED: its scores mean nothing" if manifest.untrained else "trained"
@@ -40,6 +41,7 @@ def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | None) -
         if found.calibration.source.startswith("synthetic"):
             made.append("calibrated on SYNTHETIC pictures; --calib with pictures such as the model will see is better")
         made += [f"{p.node}: '{p.layer}' stays float: {p.reason}" for p in found.promoted]
+        made += [f"no int8 for node {text}" for text in manifest.provenance.excluded]
     return made
 
 
@@ -58,7 +60,7 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f}"
 
 
-def _speed(found: Quantised | None, lowered: bool) -> str:
+def _speed(found: Quantised | QuantisedSystem | None, lowered: bool) -> str:
     speed = found.results["cpu"].speed if found is not None and "cpu" in found.results else None
     if speed is None:
         return "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from memedge_engines import extractors
 from memedge_engines import golden as golden_frames
 from memedge_engines.bundle import Bundle
 from memedge_engines.golden import GoldenFrames, RunGraph
-from memedge_engines.manifest import Domain, Golden, Manifest, Preprocess, Provenance
+from memedge_engines.manifest import Domain, Golden, Manifest, Preprocess, Provenance, lowering_of
 
 from . import golden, summary, system_untrained
 from .data.pictures import Picture
 from .errors import ExportError
-from .export_bundle import FLOOR, UNTRAINED_LICENCE, check_label, check_precisions
+from .export_bundle import FLOOR, LOWERING_FLOOR, PRECISIONS, UNTRAINED_LICENCE, check_label, check_precisions
 from .model_card import system_card
 from .models import count
 from .models.feature_inputs import RELEASED
 from .models.system import System, SystemEntry
 from .provenance import now, tools
-from .quant.pipeline import QuantOptions
+from .quant.options import QuantOptions
+from .quant.system_pipeline import QuantisedSystem, precisions_of, quantise_system
 from .system_graphs import NodeGraph, export_nodes, session_runner, shown, values
 from .system_weights import LoadedSystem, load_system
 from .word_vectors import words_file
@@ -73,13 +75,19 @@ def export_system(
     check_hosts(loaded.network)
     if loaded.fresh:
         system_untrained.initialise(loaded.network, loaded.fresh)
-    manifest, files, _ = assemble(loaded, pictures, name=label)
+    wanted = precisions_of(loaded.network, wanted)
+    manifest, files, graphs = assemble(loaded, pictures, name=label)
+    found = None
+    if wanted != ["fp32"]:
+        chosen = quant or QuantOptions(seed=seed)
+        found = quantise_system(loaded.network, graphs, wanted, chosen, trained=not manifest.untrained)
+        manifest, files = with_system_lowerings(manifest, files, shown(loaded.network.dataflow, pictures), found)
     if words is not None:
         manifest, files = with_words(manifest, files, words)
     elif title_shape(manifest) is not None:
         status("no --words: this bundle cannot read titles; its scores are made without one")
     written = bundles.write(path, manifest, files, force=force)
-    for line in summary.lines(written, files, None):
+    for line in summary.lines(written, files, found):
         status(line)
     return written
 
@@ -171,6 +179,59 @@ def assemble(
         files={"model_card": bundles.file_entry("model_card.md", card)},
     )
     return manifest, files, graphs
+
+
+def with_system_lowerings(
+    manifest: Manifest, files: dict[str, bytes], frames: GoldenFrames, found: QuantisedSystem
+) -> tuple[Manifest, dict[str, bytes]]:
+    """A float bundle's manifest and files with the nodes' lowerings, the system's golden scores by each, ranges and
+    fidelity added; ``frames``: the golden frames."""
+    more = dict(files)
+    entries = {node.name: dict(node.files) for node in manifest.nodes}
+    for lowering, system in found.lowered.items():
+        for node, one in system.nodes.items():
+            if system.forms[node] == lowering:
+                file = f"{node}.{lowering}.onnx"
+                more[file] = one.model
+                entries[node][lowering] = bundles.file_entry(file, one.model, inputs=one.inputs)  # type: ignore[index]
+    nodes = tuple(msgspec.structs.replace(node, files=entries[node.name]) for node in manifest.nodes)
+    lowered = msgspec.structs.replace(manifest, nodes=nodes)
+    with np.load(io.BytesIO(files["golden.npz"]), allow_pickle=False) as data:
+        scores = {"fp32": data["score_fp32"]}
+    limits = dict(manifest.golden.tolerance)
+    for lowering in found.lowered:
+        graphs = {
+            node.name: more[node.files[lowering_of(node, lowering)].file]  # type: ignore[index]
+            for node in nodes
+            if node.kind == "graph"
+        }
+        run = session_runner(graphs, optimise=lowering == "cpu")
+        scores[lowering] = golden_scores(lowered, frames, run, lowering)
+        moved = golden_scores(lowered, noisy(lowered, frames), run, lowering)
+        spread = float(np.abs(moved - scores[lowering]).max())
+        if lowering in found.passed:
+            limits[lowering] = float(f"{max(LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
+    archive = golden_frames.pack(frames.frames, frames.tensors, scores)
+    more |= {"golden.npz": archive, "ranges.json": found.ranges, "fidelity.json": found.fidelity}
+    changed = msgspec.structs.replace(
+        lowered,
+        golden=msgspec.structs.replace(
+            manifest.golden, file=bundles.file_entry("golden.npz", archive), tolerance=limits
+        ),
+        provenance=msgspec.structs.replace(
+            manifest.provenance,
+            precision=tuple(p for p in PRECISIONS if p == "fp32" or p in found.precisions),
+            calibration=found.calibration,
+            promoted=found.promoted,
+            excluded=found.excluded,
+        ),
+        files={
+            **manifest.files,
+            "ranges": bundles.file_entry("ranges.json", found.ranges),
+            "fidelity": bundles.file_entry("fidelity.json", found.fidelity),
+        },
+    )
+    return changed, more
 
 
 def golden_scores(

@@ -83,9 +83,29 @@ class Timeline:
         """Whether frames of several times are looked at."""
         return len(self.times_s) > 1
 
-    def of_node(self, name: str) -> list[Call]:
-        """The calls of one node, in order."""
-        return [call for call in self.calls if call.node == name]
+    def until(self, name: str) -> Timeline:
+        """The part of the timeline that the calls of one node hang on, themselves included."""
+        by_number = {call.number: call for call in self.calls}
+        sources = {(node.name, item.name): item.source for node in self.manifest.nodes for item in node.inputs}
+        needed: set[int] = set()
+        waiting = [call.number for call in self.calls if call.node == name]
+        while waiting:
+            number = waiting.pop()
+            if number not in needed:
+                needed.add(number)
+                for item, refs in by_number[number].inputs.items():
+                    if sources[by_number[number].node, item] not in ("source", "caller"):
+                        waiting.extend(refs)
+        calls = tuple(call for call in self.calls if call.number in needed)
+        looked = {
+            position
+            for call in calls
+            for item, positions in call.inputs.items()
+            if sources[call.node, item] == "source"
+            for position in positions
+        }
+        times = {position: time for position, time in self.times_s.items() if position in looked}
+        return Timeline(self.manifest, calls, times, self.finals)
 
 
 class Fitter:
@@ -107,6 +127,14 @@ class Fitter:
         if not self.timeline.moves:
             return self.fit(dict.fromkeys(self.timeline.times_s, picture))
         return self.fit({p: moved(picture, time_s, seed) for p, time_s in self.timeline.times_s.items()})
+
+    def wants(self, key: tuple[object, ...], position: int) -> bool:
+        """Whether a contract looks at a frame."""
+        return position in self._wanted.get(key, ())
+
+    def all_contracts(self, frame: Frame) -> dict[tuple[object, ...], NDArray[np.uint8]]:
+        """A frame as every contract prepares it."""
+        return {key: maker.picture(frame) for key, maker in self._makers.items()}
 
     def fit(self, pictures: Mapping[int, Picture]) -> Fitted:
         """Pictures by number of their frame, RGB uint8 ``[H,W,3]``, as each contract prepares them."""
@@ -138,6 +166,7 @@ def run_calls(
     run: Run,
     storages: Storages = lambda node: {},
     see: Callable[[Call, dict[str, NDArray[Any]]], None] | None = None,
+    known: Mapping[int, dict[str, NDArray[Any]]] | None = None,
 ) -> dict[int, dict[str, NDArray[Any]]]:
     """Run a timeline's calls on several clips at once.
 
@@ -146,20 +175,23 @@ def run_calls(
         run: computes a graph node: inputs and outputs with a batch axis, a row a clip.
         storages: how a graph node's file takes its inputs.
         see: shown every call of a graph node with its inputs, before it runs.
+        known: calls that need not run, with their values as they are returned.
 
     Returns:
         Number of a call to ``node.output`` to its values, a row a clip.
     """
-    found: dict[int, dict[str, NDArray[Any]]] = {}
+    found: dict[int, dict[str, NDArray[Any]]] = dict(known or {})
     for call in timeline.calls:
+        if call.number in found:
+            continue
         node = timeline.manifest.node(call.node)
         gathered = [
             {i.name: _elements(i, call, clip, found, row) for i in node.inputs} for row, clip in enumerate(clips)
         ]
         if node.kind == "graph":
-            known = storages(node)
+            kept = storages(node)
             inputs = {
-                item.name: np.concatenate([to_input(item, one[item.name], known.get(item.name)) for one in gathered])
+                item.name: np.concatenate([to_input(item, one[item.name], kept.get(item.name)) for one in gathered])
                 for item in node.inputs
             }
             if see is not None:

@@ -28,7 +28,8 @@ from .data.pictures import Picture
 from .errors import ExportError
 from .models import count
 from .models.system import System
-from .onnx_export import Exported, check_outputs, export_module, open_session
+from .onnx_export import Exported, check_outputs, export_module
+from .quant.scoring import open_model
 
 Arrays = dict[str, NDArray[Any]]
 _FEWEST = 3
@@ -89,9 +90,12 @@ def run_module(module: nn.Module, node: Node, inputs: Mapping[str, NDArray[Any]]
     return {output.name: result.numpy() for output, result in zip(node.outputs, results, strict=True)}
 
 
-def session_runner(graphs: Mapping[str, bytes]) -> RunGraph:
-    """Runs graph nodes (name to ONNX bytes) in ONNX Runtime on the CPU."""
-    sessions = {name: open_session(data) for name, data in graphs.items()}
+def session_runner(graphs: Mapping[str, bytes], *, optimise: bool = True) -> RunGraph:
+    """Runs graph nodes (name to ONNX bytes) in ONNX Runtime on the CPU, with the runtime's own options.
+
+    ``optimise``: see :func:`.quant.scoring.open_model`.
+    """
+    sessions = {name: open_model(data, optimise=optimise) for name, data in graphs.items()}
 
     def run(node: Node, inputs: Arrays) -> Arrays:
         names = [output.name for output in node.outputs]

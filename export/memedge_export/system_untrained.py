@@ -72,10 +72,7 @@ def initialise(network: System, fresh: Collection[str] | None = None) -> None:
 
 def _arriving(network: System, timeline: Timeline, clips: Sequence[Fitted], name: str) -> list[list[Tensor]]:
     """Batches of what arrives at a graph node, at most 256 rows, nodes before it being set already."""
-    manifest = timeline.manifest
-    before = {node.name for node in manifest.nodes[: [n.name for n in manifest.nodes].index(name)]}
-    calls = tuple(call for call in timeline.calls if call.node in before or call.node == name)
-    part = Timeline(manifest, calls, timeline.times_s, timeline.finals)
+    part = timeline.until(name)
     batches: list[list[Tensor]] = []
 
     def see(call: Call, inputs: dict[str, NDArray[Any]]) -> None:

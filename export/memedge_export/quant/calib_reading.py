@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,13 @@ from memedge_engines.manifest import Preprocess
 from memedge_engines.preprocess import Preprocessor, to_tensor
 
 from ..errors import DataError
+from ..system_clips import Fitted, Fitter
+from .calib_clips import pictures_of, read_clips
 from .calib_origins import Item, Picture
+
+T = TypeVar("T")
+Parts = Callable[[T], Sequence[Picture]]
+"""The pictures that a thing consists of."""
 
 LEAST_CALIBRATE = 32
 """Fewer calibration frames say nothing about the range of a tensor."""
@@ -97,17 +104,29 @@ class Frames:
             SourceError: a live source cannot be opened.
         """
         preprocessor = Preprocessor(contract)
+        yield from self._usable(lambda items: items[0].origin.read(items, preprocessor), lambda picture: [picture])
+
+    def clips(self, fitter: Fitter) -> Iterator[tuple[Item, Fitted]]:
+        """Item and clip, as a system looks at it, of the first ``wanted`` usable frames; raises as :meth:`pictures`."""
+        yield from self._usable(lambda items: read_clips(items, fitter), pictures_of)
+
+    def _usable(
+        self, read_group: Callable[[Sequence[Item]], Iterator[tuple[Item, T | MemedgeError]]], parts: Parts[T]
+    ) -> Iterator[tuple[Item, T]]:
+        """What is read of the items, group by group, unless it is damaged, of one colour or equal to another."""
         self.damaged.clear()
         self.hashes.clear()
         read = equal = flat = 0
-        for item, found in self._read(preprocessor):
+        groups = (list(group) for _, group in groupby(self.items, key=lambda item: id(item.origin)))
+        for item, found in (pair for group in groups for pair in read_group(group)):
             if isinstance(found, MemedgeError):
                 self._add_damaged(item, found)
                 continue
-            read, flat = read + 1, flat + _is_flat(found)
+            pictures = parts(found)
+            read, flat = read + 1, flat + all(_is_flat(picture) for picture in pictures)
             if flat == read >= self.least:
                 break  # nothing else so far: the rest is not waited for
-            digest = hashlib.sha256(found.tobytes()).digest()
+            digest = digest_of(pictures)
             if digest in self.hashes or digest in self.refused:
                 equal += 1
                 continue
@@ -125,11 +144,6 @@ class Frames:
         """All frames in memory, as uint8 (150 KiB a frame of 224 x 224). Raises as :meth:`pictures`."""
         pairs = list(self.pictures(contract))
         return Loaded(tuple(i for i, _ in pairs), tuple(p for _, p in pairs), contract, input_name)
-
-    def _read(self, preprocessor: Preprocessor) -> Iterator[tuple[Item, Picture | MemedgeError]]:
-        for _, group in groupby(self.items, key=lambda item: id(item.origin)):
-            items = list(group)
-            yield from items[0].origin.read(items, preprocessor)
 
     def _add_damaged(self, item: Item, error: MemedgeError) -> None:
         self.damaged[item.name] = str(error)
@@ -179,6 +193,14 @@ class Feeds:
     def __iter__(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:
         for _, picture in self.frames.pictures(self.contract):
             yield {self.input_name: to_tensor([picture], self.contract)}
+
+
+def digest_of(pictures: Iterable[Picture]) -> bytes:
+    """SHA-256 over the bytes of pictures."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(np.ascontiguousarray(picture).data)
+    return digest.digest()
 
 
 def _is_flat(picture: Picture) -> bool:
