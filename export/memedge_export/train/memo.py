@@ -7,6 +7,7 @@ and resumed gives the same bytes.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
@@ -120,6 +121,7 @@ class Memo:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="memedge-")  # noqa: SIM115 - as long as the memo lives
+            weakref.finalize(self, self._file.close)
         begin = self._file.seek(0, 2)
         for call in calls:
             for tensor in call:

@@ -19,7 +19,7 @@ from memedge.sources import open_source
 from memedge_engines.bundle import Bundle
 from memedge_export import export_bundle, weights
 from memedge_export.data import readers
-from memedge_export.data.records import DataSet
+from memedge_export.data.records import DataSet, Record
 from memedge_export.errors import DataError, WeightsError
 from memedge_export.eval import contenders
 from memedge_export.eval.evaluate import HeldOut, held_out, record_result

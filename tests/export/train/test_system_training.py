@@ -1,0 +1,327 @@
+"""Training of tiny systems on small videos: phases, resuming, frozen parts, fitted parts, start weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers_sets import gray_videomem
+from helpers_systems import ENTRIES
+from memedge.errors import UsageError
+from memedge_export import weights
+from memedge_export.blocks.standardise import Standardise
+from memedge_export.data import open_data
+from memedge_export.errors import TrainingError
+from memedge_export.models import system
+from memedge_export.models.system import System, SystemEntry
+from memedge_export.system_weights import load_system
+from memedge_export.train import memo, state
+from memedge_export.train.fitting import FitData, FittedPart
+from memedge_export.train.loop import Job, train
+from memedge_export.train.losses import Classes, Spearman
+from memedge_export.train.recipe import Augmentation, Phase, Recipe
+from memedge_export.train.state import Run
+
+PARTS = {
+    "frame": ("head", "trunk"),
+    "clip": ("head", "conv1"),
+    "sequence": ("head", "picture"),
+    "hybrid": ("head", "picture"),
+}
+PLAIN = Augmentation(place="center", mirror=False)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    for entry in ENTRIES.values():
+        monkeypatch.setitem(system._systems, entry.id, entry)
+    monkeypatch.setattr(state, "draw_curves", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gray_videomem(tmp_path_factory.mktemp("videomem"))
+
+
+def two_phases(key: str, epochs: int = 2, **fields: object) -> Recipe:
+    head, trunk = PARTS[key]
+    phases = (
+        Phase(name="head", epochs=epochs, rates={head: 1e-2}),
+        Phase(name="all", epochs=epochs, rates={head: 1e-2, trunk: 1e-3}, batch_norm="train"),
+    )
+    return Recipe(phases=phases, batch=4, **fields)  # type: ignore[arg-type]
+
+
+def job(clips: Path, out: Path, key: str, recipe: Recipe | None = None, **fields: object) -> Job:
+    data = open_data(f"videomem:{clips}#split=split.csv")
+    return Job(f"tiny-{key}", [data], recipe or two_phases(key), out, **fields)  # type: ignore[arg-type]
+
+
+def use(monkeypatch: pytest.MonkeyPatch, key: str, change: Callable[[System], System]) -> None:
+    """A system of a kind, changed after it was built."""
+    entry = ENTRIES[key]
+    made = SystemEntry(entry.id, lambda *a, **k: change(entry.build(*a, **k)), entry.options)
+    monkeypatch.setitem(system._systems, entry.id, made)
+
+
+@pytest.mark.parametrize("key", list(ENTRIES))
+def test_a_head_learns_and_what_is_frozen_stays_to_the_bit(clips: Path, tmp_path: Path, key: str) -> None:
+    recipe = two_phases(key, 3)
+    recipe = msgspec.structs.replace(recipe, phases=recipe.phases[:1])
+    runs: list[Run] = []
+    best = train(job(clips, tmp_path / "run", key, recipe), after_epoch=runs.append)
+    losses = [float(row["loss"]) for row in runs[-1].history]
+    assert losses[-1] < losses[0]
+    first = system.build_system(ENTRIES[key], seed=1).state_dict()
+    trained, info = weights.read_state(best)
+    assert info is not None
+    assert info.preprocess is None
+    head = PARTS[key][0] + "."
+    for name, tensor in first.items():
+        moves = name.startswith(head) and "norm.running" not in name and "norm.num" not in name
+        assert torch.equal(trained[name], tensor) == (not moves), name
+
+
+@pytest.mark.parametrize("key", ["clip", "hybrid"])
+def test_everything_learns(clips: Path, tmp_path: Path, key: str) -> None:
+    runs: list[Run] = []
+    best = train(job(clips, tmp_path / "run", key, two_phases(key, 3, average=0.5)), after_epoch=runs.append)
+    assert float(runs[-1].history[-1]["loss"]) < float(runs[-1].history[0]["loss"])
+    assert runs[-1].best > 0.9
+    loaded = load_system(ENTRIES[key], [str(best)])
+    assert not loaded.untrained
+    assert loaded.training.held_out == "videomem val (4 videos; the epoch was chosen on it)"
+    if key == "hybrid":
+        assert loaded.options == {"weight": 0.0}
+
+
+def test_start_is_the_mean_score_whatever_stands_behind_the_last_layer(clips: Path, tmp_path: Path) -> None:
+    still = Recipe(phases=(Phase(name="still", epochs=1, rates={"head": 0.0}),), batch=4)
+    for key in ("frame", "clip"):  # with and without a sigmoid
+        made = job(clips, tmp_path / key, key, still)
+        loaded = load_system(ENTRIES[key], [str(train(made))])
+        mean = float(np.mean([record.score for record in made.sets[0].split("train")]))
+        clip = torch.zeros(1, 3, 32, 32) if key == "frame" else torch.zeros(1, 3, 8, 16, 16)
+        with torch.inference_mode():
+            assert float(loaded.network.graphs["model"].module(clip)[0]) == pytest.approx(mean, abs=0.05)
+
+
+_CHILD = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import test_system_training as t
+from memedge_export.models import system
+from memedge_export.train import state
+for entry in t.ENTRIES.values():
+    system._systems[entry.id] = entry
+state.draw_curves = lambda *_: None
+saves, save = [], state.replace_file
+def counted(path, data):
+    save(path, data)
+    saves.append(path.name)
+    if saves.count("state.pt") == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+state.replace_file = counted
+t.torch.set_num_threads(1)
+t.train(t.job(Path({clips!r}), Path({out!r}), "hybrid", t.resumed(), save_every_s=0.0))
+"""
+
+
+def resumed() -> Recipe:
+    """Two phases, the first one on what the frozen part gives, kept; a moving average."""
+    recipe = two_phases("hybrid", 2, average=0.8)
+    first = msgspec.structs.replace(recipe.phases[0], augmentation=PLAIN)
+    return msgspec.structs.replace(recipe, phases=(first, recipe.phases[1]))
+
+
+# Four steps and two states in each phase: the second is in the middle of the first, the fifth of the other.
+@pytest.mark.parametrize("number", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_and_resumed(clips: Path, tmp_path: Path, number: int) -> None:
+    whole = train(job(clips, tmp_path / "whole", "hybrid", resumed()))
+    out = tmp_path / "killed"
+    paths = [*sys.path, str(Path(__file__).parent), str(Path(__file__).parent.parent.parent)]
+    code = _CHILD.format(paths=paths, clips=str(clips), out=str(out), number=number)
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    again = train(job(clips, out, "hybrid", resumed()), resume=True)
+    assert again.read_bytes() == whole.read_bytes()
+    assert (out / "history.csv").read_text() == (whole.parent / "history.csv").read_text()
+
+
+@pytest.mark.parametrize("key", ["frame", "hybrid"])
+def test_frozen_parts_run_once_a_record_and_change_nothing(
+    clips: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, layer = "head", {"frame": "trunk.conv1", "hybrid": "picture.trunk.conv1"}[key]
+    counts: list[int] = []
+
+    def counted(made: System) -> System:
+        made.get_submodule(layer).register_forward_hook(lambda _, given, __: counts.append(len(given[0])))
+        return made
+
+    use(monkeypatch, key, counted)
+    recipe = Recipe(phases=(Phase(name="head", epochs=6, rates={head: 1e-2}),), batch=4, augmentation=PLAIN)
+    kept = train(job(clips, tmp_path / "kept", key, recipe))
+    few = sum(counts)
+    counts.clear()
+    monkeypatch.setattr("memedge_export.train.system_feed.frozen_parts", lambda network: {})
+    plain = train(job(clips, tmp_path / "plain", key, recipe))
+    # Without: 8 frames of training and 16 of validation in each of 6 epochs. With: each at most once, and one more.
+    assert sum(counts) - few >= 6 * (8 + 16) - (32 + 16) - 1
+    one, other = (weights.read_state(path)[0] for path in (kept, plain))
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, other[name], atol=1e-4), name
+
+
+def test_kept_outputs_go_to_disk_and_then_are_not_kept(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(phases=(Phase(name="head", epochs=2, rates={"head": 1e-2}),), batch=4, augmentation=PLAIN)
+    results = []
+    for memory, disk in ((1 << 20, 0), (0, 1 << 20), (0, 100)):
+        monkeypatch.setattr(memo.Memo.__init__, "__defaults__", (memory, disk))
+        results.append(train(job(clips, tmp_path / f"{memory}-{disk}", "frame", recipe)))
+    states = [weights.read_state(path)[0] for path in results]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert all(torch.allclose(tensor, states[2][name], atol=1e-4) for name, tensor in states[0].items())
+
+
+def test_the_whole_set_at_once(clips: Path, tmp_path: Path) -> None:
+    phase = Phase(name="head", epochs=5, rates={"head": 1.0}, optimiser="lbfgs", weight_decay=1e-4)
+    runs: list[Run] = []
+    train(job(clips, tmp_path / "run", "frame", Recipe(phases=(phase,), augmentation=PLAIN)), after_epoch=runs.append)
+    assert float(runs[-1].history[-1]["loss"]) < 0.5 * float(runs[-1].history[0]["loss"])
+    assert len(runs[-1].history) == 5
+
+
+class Scaled(nn.Module):
+    """A head on standardised features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.out = Standardise(16), nn.Linear(16, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.out(self.scale(features))
+
+
+def test_parts_are_fitted_before_the_first_phase_and_where_a_phase_says_so(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def fit(network: System, data: FitData) -> None:
+        rows = data.entering("head.scale")
+        seen.append((rows.values, rows.scores))
+        scale = network.get_submodule("head.scale")
+        assert isinstance(scale, Standardise)
+        scale.fit([rows.values])
+
+    def changed(made: System) -> System:
+        module = made.graphs["model"].module
+        module.head = made.head = Scaled()  # type: ignore[assignment]
+        made.last = ("head.out",)
+        made.fitted = (FittedPart("head.scale", fit),)
+        return made
+
+    use(monkeypatch, "frame", changed)
+    recipe = two_phases("frame", 1)
+    last = msgspec.structs.replace(recipe.phases[0], name="again", refit=True)
+    best = train(job(clips, tmp_path / "run", "frame", msgspec.structs.replace(recipe, phases=(*recipe.phases, last))))
+    assert len(seen) == 2
+    # Eight videos of training, each at 0, 1, 2 and 3 s, with the video's score.
+    assert [tuple(values.shape) for values, _ in seen] == [(32, 16)] * 2
+    assert len(torch.unique(seen[0][1])) == 8
+    loaded = load_system(system._systems["tiny-frame"], [str(best)])
+    scale = loaded.network.get_submodule("head.scale")
+    assert any(torch.allclose(scale.mean, values.mean(0), atol=1e-4) for values, _ in seen)
+    # Who starts from these weights has the fit already.
+    seen.clear()
+    train(job(clips, tmp_path / "more", "frame", recipe, init=str(best)))
+    assert not seen
+
+
+def test_parts_that_nothing_enters_are_told(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(made: System) -> System:
+        made.graphs["model"].module.idle = made.idle = Standardise(3)  # type: ignore[assignment]
+        made.fitted = (FittedPart("idle", lambda network, data: void(data.entering("idle"))),)
+        return made
+
+    use(monkeypatch, "frame", changed)
+    with pytest.raises(TrainingError, match="nothing enters the part 'idle'"):
+        train(job(clips, tmp_path / "run", "frame"))
+
+
+def void(*_: object) -> None:
+    """Takes anything."""
+
+
+def test_start_weights_of_parts_and_options(clips: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    picture = system.build_system(ENTRIES["frame"], seed=9)
+    save_file(picture.state_dict(), tmp_path / "picture.safetensors")
+    head = Recipe(phases=(Phase(name="head", epochs=1, rates={"head": 1e-2}),), batch=4)
+    made = job(
+        clips, tmp_path / "run", "hybrid", head,
+        init=(f"picture={tmp_path / 'picture.safetensors'}",), options={"weight": "0.5"},
+    )  # fmt: skip
+    trained, info = weights.read_state(train(made))
+    assert info is not None
+    assert info.options == {"weight": 0.5}
+    assert info.extractors == {"colorhist-rgb": "1"}
+    assert torch.equal(trained["picture.trunk.conv1.weight"], picture.trunk.conv1.weight)  # type: ignore[union-attr]
+    again = job(clips, tmp_path / "again", "hybrid", head, init=str(tmp_path / "run/best.safetensors"))
+    _, info = weights.read_state(train(again))
+    assert info is not None
+    assert info.options == {"weight": 0.5}
+    again.options, again.out = {"weight": "0.25"}, tmp_path / "other"
+    with pytest.raises(UsageError, match=r"--option weight=0.25; the checkpoint was trained with weight=0.5"):
+        train(again)
+
+
+def only(**fields: object) -> Recipe:
+    return Recipe(phases=(Phase(name="x", epochs=1, **{"rates": {"head": 1.0}, **fields}),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": only(rates={"neck": 1.0})}, "like 'neck'; there are picture, head"),
+        ({"recipe": only(loss=Classes(count=3))}, "takes targets"),
+        ({"targets": ("short_term", "long_term")}, r"takes targets \['short_term'\]"),
+        ({"words": Path("words.txt")}, "takes no title"),
+        ({"options": {"wait": "1"}}, "has no option 'wait'; did you mean 'weight'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_a_system_is_told(
+    clips: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises((UsageError, TrainingError), match=message):
+        train(job(clips, tmp_path / "run", "hybrid", **change))  # type: ignore[arg-type]
+
+
+def test_ranks_and_embeddings(clips: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        phases=(Phase(name="all", epochs=2, rates={"head": 1e-2, "trunk": 1e-3}, loss=Spearman()),), batch=8
+    )
+    best = train(job(clips, tmp_path / "run", "frame", recipe))
+    _, info = weights.read_state(best)
+    assert info is not None
+    assert info.domain is not None
+    assert len(info.domain.mean) == 16
+    assert info.domain.threshold > 0
