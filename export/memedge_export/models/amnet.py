@@ -29,6 +29,7 @@ from ..train.fitting import FitData, FittedPart
 from . import squash_preset
 from .frame import FIRST
 from .system import Graph, PartImport, System, graph_node, register_system
+from .targets import check_choice, only_target
 
 _IN224 = squash_preset(224, 224)
 _STRIDE_S = 2.0  # S4: frames 0, 48, 96, 144 of 24 a second
@@ -56,10 +57,9 @@ class AmNet(nn.Module):
             block, layers = _RESNETS[trunk]
             self.trunk = ResNet2d(block, layers, [scaled(planes, width) for planes in _WIDTHS])
             features = self.trunk.features
-        elif trunk == "vgg16":
-            self.trunk, features = vgg_body(16, width, stages=4), scaled(512, width)
         else:
-            raise UsageError(f"AMNet: option trunk={trunk}; expected one of {', '.join(_RESNETS)}, vgg16")
+            check_choice("AMNet", "trunk", trunk, (*_RESNETS, "vgg16"))
+            self.trunk, features = vgg_body(16, width, stages=4), scaled(512, width)
         self.head = SoftAttentionLstm(features, scaled(_WIDTH, width))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,12 +72,6 @@ class AmNet(nn.Module):
 def _frame_node(name: str, period_s: float) -> Node:
     frames = NodeInput(name="frames", source="source", preprocess=_IN224)
     return graph_node(name, [frames], {"score": "score", "attn": "attention", "step_scores": "contribution"}, period_s)
-
-
-def _only(targets: Sequence[str], cuts: Sequence[float]) -> str:
-    if len(targets) != 1 or cuts:
-        raise UsageError(f"AMNet regresses one target; found {', '.join(targets)}", fix="a model for each --target")
-    return targets[0]
 
 
 def _fit_scale(network: System, data: FitData) -> None:
@@ -107,7 +101,7 @@ def amnet(
     return System(
         [_frame_node("model", period_s)],
         {"model": Graph(AmNet(width, trunk), float_layers=("head",))},
-        [Target(name=_only(targets, cuts), source="model.score", sampling=sampling, primary=True)],
+        [Target(name=only_target("AMNet", targets, cuts), source="model.score", sampling=sampling, primary=True)],
         fitted=[FittedPart("head.scale", _fit_scale)],
     )
 
@@ -170,7 +164,7 @@ def amnet_rnn(
     its scores are scaled by, for heads that were trained elsewhere."""
     known = _known(low, high)
     head = Graph(AmNetRnnHead(known), "fp32", "0.1 million multiply-adds: nothing to gain", collapsed)
-    return _windowed(_only(targets, cuts), AmNet(width, trunk), head, [_SCORES], known is None)
+    return _windowed(only_target("AMNet", targets, cuts), AmNet(width, trunk), head, [_SCORES], known is None)
 
 
 @register_system("amnetvid", **_WINDOW)
@@ -190,4 +184,6 @@ def amnetvid(
     reason = "rounding of gates and cell states adds up over the steps"
     head = Graph(AmNetVidHead(use_scores, known), "fp16", reason, collapsed)
     inputs = [_MAPS, _SCORES] if use_scores else [_MAPS]
-    return _windowed(_only(targets, cuts), AmNet(width, trunk), head, inputs, use_scores and known is None)
+    return _windowed(
+        only_target("AMNet", targets, cuts), AmNet(width, trunk), head, inputs, use_scores and known is None
+    )

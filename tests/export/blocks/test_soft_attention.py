@@ -88,6 +88,7 @@ def test_another_data_sets_scale() -> None:
         assert torch.allclose(head(x)[0], (before - 0.754) * 2 / 4 + 0.859, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_head_is_exported_unrolled() -> None:
     torch.manual_seed(0)
     head = SoftAttentionLstm(4, 16)

@@ -85,6 +85,7 @@ def test_published_sizes() -> None:
     assert sizes == [37_761, 230_681]
 
 
+@pytest.mark.slow
 def test_rnn_head_is_exported_unrolled_and_collapsed() -> None:
     scores = torch.rand(2, 4, 1)
     head = collapsed(AmNetRnnHead().eval())
