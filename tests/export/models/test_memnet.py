@@ -13,6 +13,7 @@ import torch
 
 from helpers_offline import check_streamed, lively
 from memedge.errors import UsageError
+from memedge.models import card
 from memedge_export import system_bundle
 from memedge_export.errors import WeightsError
 from memedge_export.models import count, memnet
@@ -39,11 +40,10 @@ def entry(width: float = WIDTH) -> SystemEntry:
 def test_golden_counts_and_the_recipes_names() -> None:
     with torch.device("meta"):
         network = entry(1.0).build()
-    assert count.parameters(network) == 56_872_321
-    assert (
-        round(count.macs_of(network.graphs["model"].module, torch.empty(1, 3, 227, 227, device="meta")) / 1e9, 3)
-        == 0.720
-    )
+    macs = count.macs_of(network.graphs["model"].module, torch.empty(1, 3, 227, 227, device="meta"))
+    assert count.parameters(network) == card("memnet").parameters == 56_872_321
+    assert macs == card("memnet").macs
+    assert round(macs / 1e9, 3) == 0.720
     names = [name for name, _ in network.named_parameters()]
     for prefix in recipe_for("memnet").phases[0].rates:
         assert any(name.startswith(f"{prefix}.") for name in names)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from helpers_offline import check_streamed, tensor
 from memedge.errors import UsageError
+from memedge.models import card
 from memedge.pictures import picture
 from memedge_export import system_bundle
 from memedge_export.errors import WeightsError
@@ -47,7 +48,10 @@ def test_counts_are_the_features_and_1025_numbers(name: str, parameters: int) ->
         network = entry(name, 1.0).build()
         linear = entry(name, 1.0).build(kind="linear")
     size = 1024 if name == "ic-svr" else 4096
-    assert count.parameters(network) == parameters + 1025
+    assert count.parameters(network) == card(name).parameters == parameters + 1025
+    side = 227 if name == "memnet-svr" else 224
+    macs = count.macs_of(network.graphs["model"].module, torch.empty(1, 3, side, side, device="meta"))
+    assert macs == card(name).macs
     assert count.parameters(linear) == parameters + size + 1
     assert network.state_dict()["head.vectors"].shape == (1024, size)
     recipe = recipe_for(name)

@@ -13,6 +13,7 @@ import torch
 
 from helpers_offline import check_streamed, lively
 from memedge.errors import UsageError
+from memedge.models import card
 from memedge_export import system_bundle
 from memedge_export.models import count
 from memedge_export.models.system import System, SystemEntry, build_system, system_entry
@@ -55,6 +56,8 @@ def test_golden_counts_and_the_recipes_names(name: str, ic: str) -> None:
     assert count.parameters(network) == COUNTS[name, ic][0]
     macs = count.macs_of(network.graphs["model"].module, *views(network, "meta"))
     assert round(macs / 1e9, 3) == COUNTS[name, ic][1]
+    if ic != "shared":
+        assert (count.parameters(network), macs) == (card(name).parameters, card(name).macs)
     recipe = recipe_for(name)
     assert recipe.batch == 16
     assert list(recipe.phases[0].rates) == ["head"]
