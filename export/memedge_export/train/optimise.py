@@ -61,8 +61,13 @@ def set_rates(optimiser: torch.optim.Optimizer, phase: Phase, epoch: float) -> N
 
 
 def set_modes(network: nn.Module, phase: Phase) -> None:
-    """Training mode, except for batch-norms that the phase wants in evaluation mode."""
+    """Training mode; evaluation mode for parts none of whose parameters is trained (their dropout), and for batch-norms
+    that the phase wants in it."""
     network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             mode = phase.batch_norm if module.weight.requires_grad else phase.frozen_batch_norm

@@ -25,7 +25,7 @@ from memedge_export.errors import TrainingError
 from memedge_export.models import system
 from memedge_export.models.system import System, SystemEntry
 from memedge_export.system_weights import load_system
-from memedge_export.train import memo, state
+from memedge_export.train import memo, optimise, state
 from memedge_export.train.fitting import FitData, FittedPart
 from memedge_export.train.loop import Job, train
 from memedge_export.train.losses import Classes, Spearman
@@ -91,6 +91,22 @@ def test_a_head_learns_and_what_is_frozen_stays_to_the_bit(clips: Path, tmp_path
     for name, tensor in first.items():
         moves = name.startswith(head) and "norm.running" not in name and "norm.num" not in name
         assert torch.equal(trained[name], tensor) == (not moves), name
+
+
+def test_dropout_of_frozen_parts_is_off() -> None:
+    network = nn.ModuleDict(
+        {
+            "trunk": nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2)),
+            "head": nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2)),
+        }
+    )
+    phase = Phase(name="head", epochs=1, rates={"head": 1.0}, batch_norm="train", frozen_batch_norm="train")
+    optimise.prepare(network, phase)
+    optimise.set_modes(network, phase)
+    modes = {name: module.training for name, module in network.named_modules() if "." in name}
+    assert modes == {
+        "trunk.0": False, "trunk.1": False, "trunk.2": True, "head.0": True, "head.1": True, "head.2": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ["clip", "hybrid"])
