@@ -70,7 +70,8 @@ def set_modes(network: nn.Module, phase: Phase) -> None:
             module.eval()
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            mode = phase.batch_norm if module.weight.requires_grad else phase.frozen_batch_norm
+            trained = module.weight is not None and module.weight.requires_grad
+            mode = phase.batch_norm if trained else phase.frozen_batch_norm
             module.train(mode == "train")
 
 
