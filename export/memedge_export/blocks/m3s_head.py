@@ -53,8 +53,9 @@ class M3sHead(nn.Module):
             widths["s"] = sum(sim.features for sim in sims.values())
         total = sum(widths.values())
         self.mlp = MlpHead((total, *_HIDDEN, 1), act="mish", out_act="sigmoid")
-        masks, begin = torch.ones(len(widths), 1, total), 0
-        for row, width in enumerate(widths.values()):
+        # All values, then without each module: one pass of the layers for all of them.
+        masks, begin = torch.ones(1 + len(widths), 1, total), 0
+        for row, width in enumerate(widths.values(), start=1):
             masks[row, :, begin : begin + width] = 0
             begin += width
         self.register_buffer("masks", masks, persistent=False)
@@ -67,8 +68,9 @@ class M3sHead(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Score, joined values, contributions."""
         joined = torch.cat(self._parts(inputs), 1)
-        score = self.mlp(joined)
-        without = [self.mlp(joined * mask) for mask in self.masks]
+        rows = (joined[None] * self.masks).reshape(-1, joined.shape[1])
+        scores = self.mlp(rows).reshape(len(self.masks), -1, 1)
+        score, *without = (scores[row] for row in range(len(self.masks)))
         return score, joined, *(score - other for other in without)
 
     def _parts(self, inputs: Sequence[Tensor]) -> list[Tensor]:

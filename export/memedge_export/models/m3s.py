@@ -59,10 +59,9 @@ class Clip:
         """Seconds between two of them."""
         return PERIOD_S / self.frames
 
-    @property
-    def low_frames(self) -> int:
-        """Frames that low-level values are taken of, 15 a second from the clip's first to its last."""
-        return int((self.frames - 1) * self.stride_s * _RATE + 1e-6) + 1
+    def low_frames(self, low_hz: int) -> int:
+        """Frames that low-level values are taken of, ``low_hz`` a second from the clip's first to its last."""
+        return int((self.frames - 1) * self.stride_s * low_hz + 1e-6) + 1
 
 
 CLIPS = {"45x256": Clip(45, 256), "16x112": Clip(16, 112)}
@@ -102,7 +101,7 @@ class Parts:
     Attributes:
         letters: modules, of ``lmhs``. mid, high: trunks, where a module needs them.
         clip: what CSN sees. mid_frames: frames that HRNet sees of it, evenly spaced from its first one on.
-        flat: CSN is exported with 2-D operators.
+        flat: CSN is exported with 2-D operators. low_hz: frames a second that low-level values are taken of.
     """
 
     letters: str
@@ -112,6 +111,7 @@ class Parts:
     clip: Clip = CLIPS["45x256"]
     mid_frames: int = 1
     flat: bool = False
+    low_hz: int = _RATE
 
 
 def system(parts: Parts, target: str) -> System:
@@ -122,7 +122,7 @@ def system(parts: Parts, target: str) -> System:
     fitted: list[FittedPart] = []
     extractors: dict[str, str] = {}
     if "l" in parts.letters:
-        made = _low(parts.clip.low_frames)
+        made = _low(parts.clip.low_frames(parts.low_hz), 1 / parts.low_hz)
         nodes += made
         graphs["pca"] = Graph(Components(_HOG), "fp32", "fitted components of a histogram: 0.3 million multiply-adds")
         fitted.append(FittedPart("pca", fit_components("pca", _MOST_HOGS)))
@@ -173,7 +173,7 @@ def _version(extractor: str) -> str:
     return "" if found is None else str(found.version)
 
 
-def _extractor(name: str, extractor: str, picture: Preprocess, frames: int = 1) -> Node:
+def _extractor(name: str, extractor: str, picture: Preprocess, period_s: float, frames: int = 1) -> Node:
     item = NodeInput(
         name="frames",
         source="source",
@@ -188,7 +188,7 @@ def _extractor(name: str, extractor: str, picture: Preprocess, frames: int = 1) 
         extractor=extractor,
         inputs=(item,),
         outputs=(NodeOutput(name=name, role="features"),),
-        period_s=1 / _RATE,
+        period_s=period_s,
         options={"version": int(_version(extractor))},
     )
 
@@ -204,18 +204,20 @@ def _mean(name: str, source: str, frames: int, stride_s: float, output: str | No
     )
 
 
-def _low(frames: int) -> list[Node]:
-    """HOG and its components, brightness, contrast, motion and blurriness 15 times a second, and their means over a
-    clip; motion lies between two frames, so there is one less of it."""
+def _low(frames: int, period_s: float) -> list[Node]:
+    """HOG and its components, brightness, contrast, motion and blurriness of single frames, and their means over a
+    clip. Motion is the flow from the frame 1/15 s before; the clip's first frame has none."""
     found = [
-        _extractor("hog", "hog", plain256()),
+        _extractor("hog", "hog", plain256(), period_s),
         graph_node("pca", [_value("hog", "hog.hog")], {"components": "features"}),
     ]
     for name, extractor in _SCALARS.items():
-        pair = name == "motion"
-        found.append(_extractor(name, extractor, plain256("gray", "ncthw") if pair else plain256(), 2 if pair else 1))
-    found.append(_mean("hog", "pca.components", frames, 1 / _RATE))
-    found += [_mean(name, f"{name}.{name}", frames - (name == "motion"), 1 / _RATE) for name in _SCALARS]
+        if name == "motion":
+            found.append(_extractor(name, extractor, plain256("gray", "ncthw"), period_s, 2))
+        else:
+            found.append(_extractor(name, extractor, plain256(), period_s))
+    found.append(_mean("hog", "pca.components", frames, period_s))
+    found += [_mean(name, f"{name}.{name}", frames - (name == "motion"), period_s) for name in _SCALARS]
     return found
 
 
@@ -256,7 +258,7 @@ def _fit_raw(network: System, data: FitData) -> None:
 _IMPORTS = {
     "mid": PartImport("mid", "CSAIL's HRNetV2-W48 encoder", csail_hrnet.rename, csail_hrnet.detect),
     "high": PartImport("high", "VMZ's ip-CSN-152", vmz_csn.rename, vmz_csn.detect_ip),
-    "head": PartImport("head.mlp", "M3-S's released head", m3s_head.rename, m3s_head.detect),
+    "head": PartImport("head.mlp", "M3-S's released head", m3s_head.rename, m3s_head.detect, m3s_head.options),
 }
 _LETTERS = "lmhs"
 _NAMES = {"lmhs": "m3s", "l": "m3s-low", "m": "m3s-mid", "h": "m3s-high", "s": "m3s-sim"}
@@ -276,6 +278,7 @@ def m3s(
     letters: str,
     clip: str = "45x256",
     mid_frames: int = 1,
+    low_hz: int = _RATE,
     as_2d: bool = False,
     sim_of: str = "both",
     measure: str = "clusters",
@@ -285,12 +288,14 @@ def m3s(
     faithful_labels: bool = False,
 ) -> System:
     """A clip of 3 s. ``clip``: ``45x256``, or ``16x112`` for small devices; ``mid_frames``: 1, 5 or 9 that HRNet sees;
+    ``low_hz``: 15, 5 or 3 frames a second that low-level values are taken of, on the CPU in any case;
     ``as_2d``: CSN with 2-D operators. Distinctiveness: ``sim_of`` ``both``, ``mid`` or ``high`` features; ``measure``;
     slots of clusters (376 and 323 for VideoMem's released heads), noise included unless ``noise_quirk``;
     ``faithful_labels``: see :class:`ClusterOneHot`."""
     name = next(name for name, has in COMBINATIONS.items() if has == letters)
     check_choice(name, "clip", clip, tuple(CLIPS))
     check_choice(name, "mid_frames", str(mid_frames), ("1", "5", "9"))
+    check_choice(name, "low_hz", str(low_hz), ("15", "5", "3"))
     check_choice(name, "sim_of", sim_of, ("both", "mid", "high"))
     check_choice(name, "measure", measure, MEASURES)
     of = ("mid", "high") if sim_of == "both" else (sim_of,)
@@ -309,7 +314,9 @@ def m3s(
         )
         for kind in (of if "s" in letters else ())
     }
-    return system(Parts(letters, mid, high, sims, CLIPS[clip], mid_frames, as_2d), only_target(name, targets, cuts))
+    return system(
+        Parts(letters, mid, high, sims, CLIPS[clip], mid_frames, as_2d, low_hz), only_target(name, targets, cuts)
+    )
 
 
 for _id, _modules in COMBINATIONS.items():
