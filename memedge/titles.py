@@ -102,31 +102,31 @@ def title_shape(manifest: Manifest) -> tuple[int, int] | None:
     return (tokens[0], tokens[1]) if tokens is not None and len(tokens) == 2 and MASK in shapes else None
 
 
+def reads_titles(manifest: Manifest) -> bool:
+    """Whether a bundle takes a title and carries the word vectors to read one."""
+    return title_shape(manifest) is not None and ROLE in manifest.files
+
+
 def caller_values(bundle: Bundle, caller: Mapping[str, Any]) -> dict[str, Any]:
     """Values of caller inputs with the text under ``title``, if there is one, turned into tokens and their mask.
 
-    A bundle that takes no title is not told of it: several bundles may score one source.
+    A bundle that takes no title, or cannot read one, is not told of it: several bundles may score one source.
 
     Raises:
         UsageError: the title has no words, or stands beside tokens.
-        BundleError: the bundle carries no word vectors, or such that do not fit its inputs.
+        BundleError: the bundle's word vectors cannot be read, or do not fit its inputs.
     """
     values = {name: value for name, value in caller.items() if name != TITLE}
     shape = title_shape(bundle.manifest)
     title = caller.get(TITLE)
-    if title is None or shape is None:
+    if title is None or shape is None or ROLE not in bundle.manifest.files:
         return values
     if not isinstance(title, str) or {TOKENS, MASK} & values.keys():
         raise UsageError(f"title {title!r}; expected text, and neither {TOKENS} nor {MASK} beside it")
     words = tokenise(title)
     if not words:
         raise UsageError(f"title '{title}' has no words", fix="leave it out: the score is then made without a title")
-    entry = bundle.manifest.files.get(ROLE)
-    if entry is None:
-        raise BundleError(
-            f"bundle '{bundle.path}' has no word vectors, so it cannot read a title",
-            fix=f"memedge export --model {bundle.manifest.provenance.model} --words FILE",
-        )
+    entry = bundle.manifest.files[ROLE]
     where = f"'{bundle.path / entry.file}'"
     known = unpack_words(bundle.read(entry), where)
     if known.vectors.shape[1] != shape[1]:
@@ -135,10 +135,22 @@ def caller_values(bundle: Bundle, caller: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_title(manifests: Sequence[Manifest], caller: Mapping[str, Any]) -> None:
-    """Raise UsageError for a title that none of the bundles takes."""
-    if caller.get(TITLE) is not None and all(title_shape(manifest) is None for manifest in manifests):
+    """Refuse a title that none of the bundles can use.
+
+    Raises:
+        UsageError: none of them takes a title.
+        BundleError: those that take one carry no word vectors.
+    """
+    if caller.get(TITLE) is None or any(map(reads_titles, manifests)):
+        return
+    taking = [manifest for manifest in manifests if title_shape(manifest) is not None]
+    if not taking:
         names = ", ".join(manifest.name for manifest in manifests)
         raise UsageError(f"no bundle takes a title; given are {names}", fix="a bundle of ic-image-text, or no --title")
+    raise BundleError(
+        f"bundle '{taking[0].name}' has no word vectors, so it cannot read a title",
+        fix=f"memedge export --model {taking[0].provenance.model} --words FILE",
+    )
 
 
 def title_flags(manifest: Manifest, values: Mapping[str, Any]) -> tuple[str, ...]:

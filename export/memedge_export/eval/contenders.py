@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memedge.console import status
 from memedge.errors import EngineError, UsageError
 from memedge.scorer import Scorer
+from memedge.titles import TITLE, reads_titles
 from memedge_engines.bundle import MANIFEST, Bundle
 from memedge_engines.frame import Frame
 from memedge_engines.manifest import Training
@@ -24,6 +25,7 @@ from .. import models, weights
 from ..data.pictures import Picture, normalise
 from ..data.records import DataSet, Record
 from ..models.system import system_entry
+from ..train.callers import title_of
 from .report import Model
 
 BEST = "best.safetensors"
@@ -142,8 +144,13 @@ class Device(Contender):
 
     def add(self, key: int, picture: Picture, record: Record) -> None:
         """Scored at once. Raises EngineError."""
-        found = self.scorer.score(picture).targets
+        found = self.scorer.score(picture, self.caller(record)).targets
         self._found[key] = np.array([found[target] for target in self.model.targets])
+
+    def caller(self, record: Record) -> dict[str, str]:
+        """The record's title, for a bundle that reads titles."""
+        title = title_of(record) if reads_titles(self.scorer.manifest) else None
+        return {} if title is None else {TITLE: title}
 
     def finish(self) -> dict[int, NDArray[np.float64]]:
         """See :class:`Contender`."""

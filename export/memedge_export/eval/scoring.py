@@ -86,7 +86,9 @@ def _videos(
             for system in systems:
                 rows[system.model.label][number] = system.video(record)
             if devices:
-                scores = by_bundles(record.path, {label: device.scorer for label, device in devices.items()})
+                caller = dict(pair for device in devices.values() for pair in device.caller(record).items())
+                scorers = {label: device.scorer for label, device in devices.items()}
+                scores = by_bundles(record.path, scorers, caller)
                 for label, device in devices.items():
                     rows[label][number] = [scores[label][target] for target in device.model.targets]
         except (SourceError, FrameError, PreprocessError) as error:

@@ -23,14 +23,19 @@ DEFAULT_SAMPLING = "S7"
 _TRUNCATED = "the file ends early; what is there was scored"
 
 
-def by_bundles(path: Path, scorers: Mapping[str, Scorer]) -> dict[str, dict[str, float]]:
+def by_bundles(
+    path: Path, scorers: Mapping[str, Scorer], caller: Mapping[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Label to each target's ``video_score``, by the bundle's own sampling and aggregation; decoded once for all.
+
+    Args:
+        caller: the video's title, for bundles that read it.
 
     Raises:
         SourceError: the video cannot be read, or a target got no score.
     """
     rate = _rate(scorers.values())
-    loop = Loop(open_source(str(path)), scorers, (), LoopOptions(lane=LaneOptions(rate_hz=rate)))
+    loop = Loop(open_source(str(path)), scorers, (), LoopOptions(lane=LaneOptions(rate_hz=rate), caller=caller or {}))
     summaries = loop.run()
     found: dict[str, dict[str, float]] = {}
     for label, summary in summaries.items():

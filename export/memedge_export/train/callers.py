@@ -21,9 +21,15 @@ from .system_feed import CallerOf
 _LABELS = ("title", "caption")
 
 
+def title_of(record: Record) -> str | None:
+    """A record's title, or its first caption, where that has a word."""
+    text = next((record.labels[name][0] for name in _LABELS if record.labels.get(name)), None)
+    return text if text is not None and tokenise(text) else None
+
+
 def caller_of(network: System, words: Path | None = None) -> CallerOf:
-    """Values of a system's caller inputs for a record. A title is the record's title or its first caption; a record
-    without one, and a system without ``words``, keep the inputs' defaults.
+    """Values of a system's caller inputs for a record. A record without a title (:func:`title_of`), and a system
+    without ``words``, keep the inputs' defaults.
 
     Args:
         words: word vectors, in one of the forms of :mod:`memedge_export.word_vectors`.
@@ -41,7 +47,7 @@ def caller_of(network: System, words: Path | None = None) -> CallerOf:
 
     def found(record: Record) -> Mapping[str, NDArray[np.float32]]:
         values = dict(released_inputs(network, record.path))
-        text = next((record.labels[name][0] for name in _LABELS if record.labels.get(name)), None)
+        text = title_of(record)
         if vocabulary is not None and shape is not None and text is not None:
             values.update(vocabulary.encode(tokenise(text), shape[0]))
         return values
