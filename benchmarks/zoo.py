@@ -1,0 +1,212 @@
+"""One row for each published system: built, counted, exported, quantised, built by TensorRT, timed; and what the tests
+say of training, imports and streaming.
+
+    python benchmarks/zoo.py full [ID ...]     every system at full size: counts, graphs equal to torch, time a frame
+    python benchmarks/zoo.py narrow [ID ...]   an eighth as wide: int8 / fp16 fidelity, TensorRT-RTX
+    python benchmarks/zoo.py tests             the tests that are marked with a column of the table
+    python benchmarks/zoo.py table             the table, from what the others found
+
+Each system runs in a process of its own; a run that was interrupted goes on where it stopped (``--again`` starts over).
+Weights are random: the figures say what a system costs, not what it knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+FRAME_IDS = ("resnet18", "resnet101")
+COLUMNS = ("counts", "trained", "imported", "streamed")
+NARROW = 0.125
+_SLOWEST_S = 1800
+
+
+def ids() -> list[str]:
+    """All systems of the zoo, and the frame models that are published."""
+    from memedge_export.models.system import system_names
+
+    return sorted([*FRAME_IDS, *system_names()])
+
+
+def system(name: str, width: float) -> Any:
+    """A published system with seeded weights; frame models as a system of one node."""
+    from memedge_export.models.system import build_system, system_entry
+
+    entry = system_entry(name)
+    return None if entry is None else build_system(entry, width=width)
+
+
+def full(name: str) -> dict[str, Any]:
+    """Counts, parity and times at full size."""
+    import numpy as np
+
+    from memedge_export import golden, system_untrained
+    from memedge_export.models import count
+    from memedge_export.system_graphs import export_nodes, fed, session_runner, shown
+
+    if name in FRAME_IDS:
+        return _full_frame(name)
+    # A few pictures settle activations of ordinary size; 64 of them would take hours on the large systems.
+    system_untrained.CLIPS, system_untrained.PICTURES = 2, 4
+    network = system(name, 1.0)
+    found: dict[str, Any] = {"parameters": count.parameters(network)}
+    system_untrained.initialise(network)
+    frames = shown(network.dataflow, golden.rendered()[:1])
+    graphs = export_nodes(network, frames, tell=lambda text: None)
+    manifest = network.dataflow
+    nodes = {name: graph.exported.data for name, graph in graphs.items()}
+    found["macs"] = sum(graph.macs for graph in graphs.values())
+    found["worst"] = {key: float(graph.worst) for key, graph in graphs.items()}
+    periods = {node.name: node.period_s for node in manifest.nodes}
+    followed = {node.name: node.after or _first_source(node) for node in manifest.nodes}
+    del network, graphs
+    gc.collect()
+    run = session_runner(nodes)
+    inputs = fed(manifest, frames, 0, run)
+    found["nodes"] = {}
+    for node in manifest.nodes:
+        if node.kind != "graph":
+            continue
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            run(node, inputs[node.name])
+            times.append(time.perf_counter() - begin)
+        median = float(np.median(times[1:]))
+        found["nodes"][node.name] = {"ms": median * 1e3, "period_s": _period(node.name, periods, followed)}
+    found["seconds_per_second"] = sum(n["ms"] / 1e3 / n["period_s"] for n in found["nodes"].values() if n["period_s"])
+    return found
+
+
+def _first_source(node: Any) -> str:
+    return next((item.source.partition(".")[0] for item in node.inputs if "." in item.source), "")
+
+
+def _period(node: str, periods: dict[str, float], followed: dict[str, str]) -> float:
+    """Seconds between two runs of a node; of one that follows others, theirs."""
+    while node and not periods[node]:
+        node = followed[node]
+    return periods[node] if node else 0.0
+
+
+def _full_frame(name: str) -> dict[str, Any]:
+    import numpy as np
+
+    from memedge_export import golden, models, untrained, weights
+    from memedge_export.models import count
+    from memedge_export.onnx_export import check_parity, export_graph, open_session
+
+    entry = models.entry(name)
+    network = weights.build(entry, seed=0)
+    untrained.PICTURES = 8
+    untrained.initialise(network, entry.preprocess)
+    size = models.input_size(entry.preprocess)
+    graph = export_graph(network, size)
+    tensors = np.concatenate([golden.rounded_tensor(f, entry.preprocess) for f in golden.rendered()[:3]])
+    worst = float(check_parity(network, graph, tensors))
+    session = open_session(graph)
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        session.run(["score"], {"frames": tensors[:1]})
+        times.append(time.perf_counter() - begin)
+    ms = float(np.median(times[1:])) * 1e3
+    return {
+        "parameters": count.parameters(network),
+        "macs": count.macs(network, size),
+        "worst": {"model": worst},
+        "nodes": {"model": {"ms": ms, "period_s": 1.0}},
+        "seconds_per_second": ms / 1e3,
+    }
+
+
+def tests() -> dict[str, dict[str, str]]:
+    """(id, column) to ``passed``, ``failed`` or ``skipped``, of the tests marked ``zoo``."""
+    report = HERE.parent / "out" / "zoo-tests.xml"
+    report.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "zoo", f"--junitxml={report}"]
+    subprocess.run([*command, "tests/export"], cwd=HERE.parent, check=False)
+    found: dict[str, dict[str, str]] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        outcome = "passed"
+        for kind in ("failure", "error", "skipped"):
+            if case.find(kind) is not None:
+                outcome = "skipped" if kind == "skipped" else "failed"
+        for item in case.iter("property"):
+            if item.get("name") != "zoo":
+                continue
+            column, _, name = str(item.get("value")).partition(":")
+            row = found.setdefault(name, {})
+            row[column] = outcome if row.get(column) in (None, "passed") else row[column]
+    return found
+
+
+def child(stage: str, name: str) -> dict[str, Any]:
+    """One system in a process of its own; what went wrong is part of the result."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", stage, name]
+    begin = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SLOWEST_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {_SLOWEST_S} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": done.stderr.strip().splitlines()[-1:]}
+    return {**found, "took_s": round(time.monotonic() - begin, 1)}
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("full", "narrow", "tests", "table"))
+    parser.add_argument("ids", nargs="*")
+    parser.add_argument("--again", action="store_true", help="do not keep what an earlier run found")
+    parser.add_argument("--result", type=Path, default=HERE / "results" / "zoo.json")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        if chosen.stage == "full":
+            print(json.dumps(full(chosen.ids[0])))
+        else:
+            import zoo_narrow
+
+            print(json.dumps(zoo_narrow.narrow(chosen.ids[0])))
+        return
+    result: dict[str, Any] = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
+    if chosen.stage in ("full", "narrow"):
+        for name in chosen.ids or ids():
+            kept = result.setdefault(name, {}).get(chosen.stage)
+            if kept and "error" not in kept and not chosen.again:
+                continue
+            result[name][chosen.stage] = child(chosen.stage, name)
+            print(name, json.dumps(result[name][chosen.stage])[:300], flush=True)
+            _write(chosen.result, result)
+    elif chosen.stage == "tests":
+        for name, row in tests().items():
+            result.setdefault(name, {})["tests"] = row
+        _write(chosen.result, result)
+    else:
+        import zoo_table
+
+        text = zoo_table.markdown(result)
+        chosen.result.with_suffix(".md").write_text(text)
+        print(text)
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(dict(sorted(result.items())), indent=1) + "\n")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE))
+    main()

@@ -1,0 +1,86 @@
+"""The zoo's table in Markdown, from what ``zoo.py`` found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memedge.models import cards
+
+COLUMNS = ("counts", "trained", "imported", "streamed")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """A row an id; a blank is something that was not done, and why stands below the table."""
+    known = {card.id: card for card in cards()}
+    head = (
+        "| id | parameters | GMAC | counts as published | trained a step | public files | graph = torch, full size "
+        "| int8 (cpu) | int8 (trt) | fp16 | TensorRT-RTX builds | streamed = offline | ms a run of each node | load |"
+    )
+    lines = [_INTRODUCTION, "", head, "|" + "---|" * 14]
+    reasons: list[str] = []
+    for name in sorted(set(result) & set(known)):
+        lines.append(_row(name, result[name], reasons))
+    missing = sorted(
+        card.id for card in cards() if card.id not in result and not card.ours and card.status == "available"
+    )
+    if missing:
+        reasons.append(f"- not run: {', '.join(missing)}")
+    return "\n".join([*lines, "", "## Reasons", "", *reasons, ""])
+
+
+_INTRODUCTION = """# Every published system, checked
+
+Written by `benchmarks/zoo.py table` from `zoo.json`. Random weights; parameters, MACs, parity and times are of the full
+size, one thread pool of this machine's two shared cores (medians of three, read them as an order of magnitude); int8,
+fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an eighth as wide, calibrated on 32
+and judged on 64 generated pictures or moving clips. "trained a step", "public files" and "streamed" are tests that ran
+(`pytest -m zoo`): each phase of the recipe for a few steps on generated data; files with the public names and shapes;
+the live score at the end of the published window against torch on frames picked by the published rule. Load: seconds of
+one inference thread pool a second of video, at the published cadence, on the float graph. Cells of a lowering: Spearman
+with the float score, share of multiply-adds in low precision."""
+
+
+def _row(name: str, found: dict[str, Any], reasons: list[str]) -> str:
+    full, narrow, tests = (found.get(key, {}) for key in ("full", "narrow", "tests"))
+    for stage, part in (("full", full), ("narrow", narrow)):
+        if "error" in part:
+            reasons.append(f"- {name}, {stage}: {part['error']}")
+    for line in narrow.get("excluded", ()):
+        reasons.append(f"- {name}: {line}")
+    worst = max(full.get("worst", {}).values(), default=None)
+    nodes = ", ".join(f"{node} {one['ms']:.3g}" for node, one in full.get("nodes", {}).items())
+    load = full.get("seconds_per_second")
+    cells = [
+        f"`{name}`",
+        f"{full['parameters']:,}" if "parameters" in full else "",
+        f"{full['macs'] / 1e9:.3g}" if "macs" in full else "",
+        tests.get("counts", ""),
+        tests.get("trained", ""),
+        tests.get("imported", ""),
+        "" if worst is None else f"within {worst:.1g}",
+        *(_lowering(narrow, lowering) for lowering in ("cpu", "trt-int8", "trt-fp16")),
+        _rtx(name, narrow.get("rtx", {}), reasons),
+        tests.get("streamed", ""),
+        nodes,
+        "" if load is None else f"{load:.2g}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _lowering(narrow: dict[str, Any], lowering: str) -> str:
+    one = narrow.get("fidelity", {}).get(lowering)
+    if one is None:
+        return ""
+    rho = "none" if one["spearman"] is None else f"{one['spearman']:.4f}"
+    return f"{rho}, {one['share']:.0%}" + ("" if one["passed"] else " (gate not passed)")
+
+
+def _rtx(name: str, nodes: dict[str, dict[str, str]], reasons: list[str]) -> str:
+    if not nodes:
+        return ""
+    built = 0
+    for node, lowerings in nodes.items():
+        refused = {lowering: text for lowering, text in lowerings.items() if text != "built"}
+        built += not refused
+        reasons.extend(f"- {name}, TensorRT-RTX on {node} ({key}): {text}" for key, text in refused.items())
+    return "yes" if built == len(nodes) else f"{built} of {len(nodes)} nodes"
