@@ -28,12 +28,14 @@ class Contestant:
 
     Attributes:
         seconds: the timed runs.
+        node_seconds: the same for each graph node.
         error: why it dropped out, or none.
     """
 
     def __init__(self, bundle: Bundle, frames: GoldenFrames, lowering: str, engines: Mapping[str, Engine]) -> None:
         self.engines = dict(engines)
         self.seconds: list[float] = []
+        self.node_seconds: dict[str, list[float]] = {name: [] for name in self.engines}
 
         def run(node: Node, inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
             return self.engines[node.name].run(inputs)
@@ -48,15 +50,18 @@ class Contestant:
         """One inference of every graph node, on the next golden frame."""
         inputs = self._inputs[self._next % len(self._inputs)]
         self._next += 1
-        begin = time.perf_counter()
+        marks = [time.perf_counter()]
         try:
             for name, tensors in inputs.items():
                 self.engines[name].run(tensors)
+                marks.append(time.perf_counter())
         except EngineError as error:
             self.error = error
             return
         if timed:
-            self.seconds.append(time.perf_counter() - begin)
+            self.seconds.append(marks[-1] - marks[0])
+            for name, begin, end in zip(inputs, marks, marks[1:], strict=False):
+                self.node_seconds[name].append(end - begin)
 
     def median_ms(self) -> float:
         """Median of the timed runs in milliseconds."""

@@ -80,6 +80,8 @@ class Measurer:
         self.scorer = scorer
         self.label = label
         self._folder = folder
+        self.node_ms: dict[str, list[float]] = {}
+        """Graph node to milliseconds of one run, by :meth:`engine_alone`."""
 
     def _sink(self, info: SourceInfo, lane: Lane | None = None) -> Sink:
         """A JSON Lines file that every reading is written to, as by ``--jsonl``; overwritten by the next stretch."""
@@ -177,7 +179,8 @@ class Measurer:
         return JsonlSink(str(self._folder / "readings.jsonl"))
 
     def engine_alone(self, count: int) -> float:
-        """Processor milliseconds of the process for one inference of all graph nodes, over ``count`` of them."""
+        """Processor milliseconds of the process for one inference of all graph nodes, over ``count`` of them; adds to
+        ``node_ms``."""
         frames = golden.read(self.scorer.bundle)
         contestant = Contestant(
             self.scorer.bundle, frames, self.scorer.choice.candidate.lowering, self.scorer.choice.engines
@@ -185,7 +188,10 @@ class Measurer:
         contestant.run(timed=False)
         cpu = time.process_time()
         for _ in range(count):
-            contestant.run(timed=False)
+            contestant.run(timed=True)
+        for name, seconds in contestant.node_seconds.items():
+            kept = self.node_ms.setdefault(name, [])
+            kept.extend(1e3 * second for second in seconds[: MOST_SAMPLES - len(kept)])
         return (time.process_time() - cpu) * 1e3 / count
 
     def paced(self, source: Source, seconds: float, warmup: int, samples: Samples) -> Stretch:

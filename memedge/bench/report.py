@@ -111,6 +111,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         engine_cpu_ms: processor time of the process for one inference and nothing else.
         added_share: what memedge adds (preprocess, queue, rolling, sinks) to the processor time of decoding alone and
             of the engine alone, as a share of these; none without decoding.
+        node_ms: where there are several graph nodes, each one's median milliseconds a run, and how often it runs:
+            ``node_period_s``, 0 for whenever an input is new or a frame is offered.
         open_ms: opening the engine in the measuring process.
         start: the same in a process of its own, or none when not asked for.
         paced: for sources with a clock of their own.
@@ -138,6 +140,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     added_share: float | None
     open_ms: float
     repeated: int = 0
+    node_ms: dict[str, float] = {}
+    node_period_s: dict[str, float] = {}
     start: Start | None = None
     paced: Paced | None = None
 

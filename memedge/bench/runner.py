@@ -244,9 +244,7 @@ def _estimate(one: _Measured, fed: Feed, warmup: int) -> None:
     one.samples.warmup += trial.warmup + trial.count
 
 
-def _round(
-    one: _Measured, fed: Feed, rounds: int, warmup: int, frames: int | None, seconds: float | None
-) -> None:
+def _round(one: _Measured, fed: Feed, rounds: int, warmup: int, frames: int | None, seconds: float | None) -> None:
     """One turn of one combination: a stretch frame by frame, then one overlapped; a live source in one stretch."""
     if fed.kind == "paced":
         share = (frames * one.frame_ms / 1e3 if frames is not None else seconds or DEFAULT_SECONDS) / rounds
@@ -292,8 +290,22 @@ def _result(one: _Measured, fed: Feed, decoding: Decoding | None) -> Result:
         engine_cpu_ms=round(median(one.engine_cpu_ms), 4),
         added_share=_added_share(samples, median(one.engine_cpu_ms), decoding),
         open_ms=round(one.combination.open_ms, 3),
+        node_ms=_nodes(one)[0],
+        node_period_s=_nodes(one)[1],
         repeated=sum(s.repeated for s in stretches),
         paced=_paced(samples, stretches, stages, one.frame_ms) if fed.kind == "paced" else None,
+    )
+
+
+def _nodes(one: _Measured) -> tuple[dict[str, float], dict[str, float]]:
+    """Times and periods of the graph nodes, where there are several."""
+    times = one.measurer.node_ms
+    if len(times) < 2:
+        return {}, {}
+    nodes = {node.name: node for node in one.measurer.scorer.manifest.nodes}
+    return (
+        {name: round(median(found), 4) for name, found in times.items()},
+        {name: nodes[name].period_s for name in times},
     )
 
 
@@ -305,9 +317,7 @@ def _added_share(samples: Samples, engine_cpu_ms: float, decoding: Decoding | No
     return round((1e3 * samples.cpu_s / samples.count - least) / least, 4) if least > 0 else None
 
 
-def _paced(
-    samples: Samples, stretches: Sequence[Stretch], stages: dict[str, Spread], interval_ms: float
-) -> Paced:
+def _paced(samples: Samples, stretches: Sequence[Stretch], stages: dict[str, Spread], interval_ms: float) -> Paced:
     wall = sum(s.wall_s for s in stretches)
     delivered = sum(s.delivered for s in stretches)
     fps = delivered / wall if wall else 0.0

@@ -86,6 +86,10 @@ def figures(result: Result) -> list[str]:
         f"{result.cores_busy:.2f} cores busy",
         f"engine opened in {result.open_ms:.0f} ms, {result.engine_cpu_ms:.2f} ms of processor time an inference",
     ]
+    for node, spent in result.node_ms.items():
+        period = result.node_period_s.get(node, 0.0)
+        often = f"every {period:g} s: {100 * spent / 1e3 / period:.1f} % of the time" if period else "at each new input"
+        lines.append(f"node {node}: {spent:.2f} ms a run, {often}")
     if result.added_share is not None:
         share = 100 * result.added_share
         lines.append(f"memedge adds {share:.1f} % to the processor time of decoding and engine alone")

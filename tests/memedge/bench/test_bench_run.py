@@ -151,6 +151,11 @@ def test_bundle_of_several_nodes(tmp_path: Path) -> None:
     # Its nodes run every two seconds: most frames have no inference, all have a reading.
     assert result.samples == 120
     assert 0 < result.stages["infer"].count <= 120
+    graphs = {node.name: node.period_s for node in made.manifest.nodes if node.kind == "graph"}
+    assert result.node_period_s == graphs
+    assert list(result.node_ms) == list(graphs)
+    assert min(result.node_ms.values()) > 0
+    assert [line for line in report.lines() if f"node {next(iter(graphs))}: " in line and "every 2 s" in line]
 
 
 def test_auto_measures_the_fastest_and_remembers_it(bundle: Path) -> None:
