@@ -41,7 +41,7 @@ def lines(bundle: Bundle, files: Mapping[str, bytes], found: Quantised | Quantis
         if found.calibration.source.startswith("synthetic"):
             made.append("calibrated on SYNTHETIC pictures; --calib with pictures such as the model will see is better")
         made += [f"{p.node}: '{p.layer}' stays float: {p.reason}" for p in found.promoted]
-        made += [f"no int8 for node {text}" for text in manifest.provenance.excluded]
+        made += [f"no int8: {text}" for text in manifest.provenance.excluded]
     return made
 
 

@@ -85,13 +85,15 @@ class SystemLowerings:
         self._made: dict[tuple[str, str, str], tuple[frozenset[str], Lowered]] = {}
         self.halves: dict[str, Lowered] = {}
         """Half-precision forms that passed their own gate: they stand in where a node has no int8 form."""
+        self.half_made = True
+        """Whether the bundle gets half-precision forms at all."""
 
     def form(self, node: str, name: str) -> str:
         """The lowering that a node has where the system has ``name``."""
         allowed = _ALLOWED[self.sources[node].lowest]
         if name in allowed:
             return name
-        return "trt-fp16" if name == "trt-int8" and "trt-fp16" in allowed and self._body == "fp16" else "fp32"
+        return "trt-fp16" if name == "trt-int8" and "trt-fp16" in allowed and self.half_made else "fp32"
 
     def lower(self, name: str, method: str, excluded: Collection[str]) -> SystemLowered:
         """The lowering ``name`` of the system, some layers (``node/layer``) left in float.
@@ -101,27 +103,27 @@ class SystemLowerings:
         """
         nodes: dict[str, Lowered] = {}
         forms: dict[str, str] = {}
+        floated: dict[str, str] = {}
         for node in self.sources:
-            forms[node] = self.form(node, name)
-            if forms[node] == "fp32":
-                continue
+            form = self.form(node, name)
             prefix = f"{node}{SEPARATOR}"
-            mine = frozenset(layer.removeprefix(prefix) for layer in excluded if layer.startswith(prefix))
-            found = self._node(node, forms[node], method, mine) if forms[node] == name else self._half(node, method)
-            if forms[node] == "trt-fp16" or found.quantized:
-                nodes[node] = found
-            else:
-                forms[node] = "fp32"
+            if form == name:
+                mine = frozenset(layer.removeprefix(prefix) for layer in excluded if layer.startswith(prefix))
+                found = self._node(node, form, method, mine)
+                floated |= {f"{prefix}{layer}": reason for layer, reason in found.floated.items()}
+                if name == "trt-fp16" or found.quantized:
+                    nodes[node] = found
+                else:  # an int8 form without int8 is none
+                    form = "trt-fp16" if name == "trt-int8" and self.half_made else "fp32"
+            if form == "trt-fp16" and node not in nodes:
+                nodes[node] = self._half(node, method)
+            forms[node] = form
         narrow = {node: one for node, one in nodes.items() if forms[node] == name}
         quantized = [f"{node}{SEPARATOR}{layer}" for node, one in narrow.items() for layer in one.quantized]
         return SystemLowered(
             model=b"",
             quantized=tuple(quantized),
-            floated={
-                f"{node}{SEPARATOR}{layer}": reason
-                for node, one in nodes.items()
-                for layer, reason in one.floated.items()
-            },
+            floated=floated,
             mac_share=self._share(name, quantized),
             inputs={},
             forms=forms,

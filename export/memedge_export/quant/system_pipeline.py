@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from memedge.console import status
 from memedge.fidelity import LoweringFidelity, Speed
 from memedge.pictures import generate
-from memedge_engines.manifest import Calibration, Node
+from memedge_engines.manifest import PRECISION_OF, Calibration, Node
 from memedge_engines.manifest import Promoted as PromotedLayer
 
 from ..errors import ExportError
@@ -198,13 +198,41 @@ def quantise_system(
             elsewhere.float_scores(),
             [target.name for target in network.system_targets],
         )
-        # Half precision first: it stands in for nodes without int8.
-        order = sorted(lowerings_of(precisions), key=lambda name: name != "trt-fp16")
-        found = judge(subject, order, _methods(sources, precisions), options)
+        methods = _methods(sources, precisions)
+        order, refused = _possible(lowerings, precisions, methods[0], options)
+        found = judge(subject, order, methods, options)
     finally:
         store.close()
         others.close()
-    return _result(network, chosen, sources, found, precisions, digests)
+    return _result(network, chosen, sources, found, refused, digests)
+
+
+def _possible(
+    lowerings: SystemLowerings, precisions: Sequence[str], method: str, options: QuantOptions
+) -> tuple[list[str], list[str]]:
+    """Lowerings to make, half precision first (it stands in for nodes without int8), and why others are not made.
+
+    An int8 lowering whose form leaves out too much of the work is none; half precision takes its place on TensorRT.
+
+    Raises:
+        ExportError: int8 was wanted, and neither form is one.
+    """
+    order, refused = lowerings_of(precisions), []
+    for name in [name for name in order if name != "trt-fp16" and not options.allow]:
+        found = lowerings.lower(name, method, frozenset())
+        if found.mac_share < gate.LEAST_SHARE:
+            left = [one for one in lowerings.layers(name) if one.name in found.floated and one.op.startswith("Conv")]
+            worst = max(left, key=lambda one: one.macs)
+            share = f"{100 * found.mac_share:.0f} % of the convolution multiply-adds"
+            refused.append(f"{name}: int8 would hold {share}; {worst.name}: {found.floated[worst.name]}")
+            status(f"no lowering {refused[-1]}")
+            order.remove(name)
+            if name == "trt-int8" and "trt-fp16" not in order:
+                order.append("trt-fp16")
+    lowerings.half_made = "trt-fp16" in order
+    if "int8" in precisions and not {"cpu", "trt-int8"} & set(order):
+        raise ExportError(f"int8 does not suit this system: {'; '.join(refused)}", fix="--fp16")
+    return sorted(order, key=lambda name: name != "trt-fp16"), refused
 
 
 def _methods(sources: Mapping[str, NodeSource], precisions: Sequence[str]) -> list[str]:
@@ -315,7 +343,7 @@ def _result(
     chosen: CalibrationSet,
     sources: Mapping[str, NodeSource],
     found: Judged,
-    precisions: Sequence[str],
+    refused: Sequence[str],
     digests: list[str],
 ) -> QuantisedSystem:
     tables = {name: source.tables[found.method] for name, source in sources.items() if source.tables}
@@ -323,6 +351,7 @@ def _result(
     first = next(iter(tables.values()))
     excluded = [f"{node} ({graph.lowest}): {graph.reason}" for node, graph in network.graphs.items()
                 if graph.lowest != "int8"]  # fmt: skip
+    precisions = {PRECISION_OF[name] for name in found.lowered}
     lowered = {name: one for name, one in found.lowered.items() if isinstance(one, SystemLowered)}
     return QuantisedSystem(
         lowered=lowered,
@@ -337,7 +366,7 @@ def _result(
             sha256=hashlib.sha256(data).hexdigest(),
         ),
         promoted=found.promoted,
-        excluded=tuple(excluded) if "int8" in precisions else (),
-        precisions=tuple(precisions),
+        excluded=(*excluded, *refused) if refused or "int8" in precisions else (),
+        precisions=tuple(sorted(precisions)),
         results=found.results,
     )
