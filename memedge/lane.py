@@ -16,6 +16,7 @@ from memedge_engines.frame import Frame
 from memedge_engines.manifest import Target
 
 from .decay import DelayedScore
+from .distinctiveness import LiveDistinctiveness
 from .domain import DomainCheck
 from .moments import Moments
 from .reading import LARGEST_LISTED_OUTPUT, Reading, TargetReading
@@ -43,6 +44,8 @@ class LaneOptions:
         moments: number of memorable moments kept.
         moment_gap_s: moments are at least this far apart.
         delay_s: readings also hold the score at this delay, where the bundle gives its decay (:mod:`.decay`).
+        memory_s: readings also hold how distinct the picture is from what the stream showed in about this many seconds
+            (:mod:`.distinctiveness`); none: not wanted.
     """
 
     window_s: float | None = None
@@ -52,6 +55,7 @@ class LaneOptions:
     moments: int = 5
     moment_gap_s: float = 2.0
     delay_s: float | None = None
+    memory_s: float | None = None
 
 
 @dataclass
@@ -126,9 +130,10 @@ class Lane:
             for output in node.outputs
             if output.role in ("embedding", "features")
         }
-        self.shown = shown_outputs(manifest, options.delay_s)
+        self.shown = shown_outputs(manifest, options.delay_s, options.memory_s is not None)
         self._attention = {output.name for output in self.shown if output.role == "attention"}
         self._delayed = DelayedScore(manifest, options.delay_s)
+        self.distinctiveness = LiveDistinctiveness(manifest, options.memory_s)
         self._untrained = manifest.untrained
         self._domain = DomainCheck(manifest)
         self._domain_flags: tuple[str, ...] = ()
@@ -190,7 +195,7 @@ class Lane:
             self._domain_flags = self._domain.flags(result.values)
             for target, value, complete in fresh_targets(self.scorer.manifest, result):
                 fresh[target.name] = (value, complete)
-            outputs = self._extra(result)
+            outputs = self._extra(result) | self.distinctiveness.values(result.values, frame.pts_s)
             self.stats["preprocess"].add(result.preprocess_ms)
             self.stats["infer"].add(result.infer_ms)
             self.stats["queue"].add(result.queue_ms)

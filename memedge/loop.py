@@ -16,6 +16,7 @@ from memedge_engines.frame import Frame
 
 from .content import ContentWatch
 from .decay import check_delay
+from .distinctiveness import check_distinctiveness
 from .errors import MemedgeError, SourceError, SourceLost, UsageError
 from .lane import Lane, LaneOptions, Pending
 from .mailbox import Reader
@@ -91,6 +92,7 @@ class Loop:
         manifests = [scorer.manifest for scorer in scorers.values()]
         check_title(manifests, caller)
         check_delay(manifests, self._options.lane.delay_s)
+        check_distinctiveness(manifests, self._options.lane.memory_s)
         self._caller = {label: caller_values(scorer.bundle, caller) for label, scorer in scorers.items()}
         self._between = between
         self._stop = threading.Event()

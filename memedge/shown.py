@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memedge_engines.manifest import Manifest, Node, NodeOutput, Preprocess, Role
 
 from .decay import delayed_output
+from .distinctiveness import OUTPUT, embedding_of
 from .reading import Reading
 
 ROLES: tuple[Role, ...] = ("attention", "class_probs", "contribution", "decay")
@@ -41,8 +42,11 @@ class ShownOutput:
     hold_s: float = _SHORTEST_HOLD_S
 
 
-def shown_outputs(manifest: Manifest, delay_s: float | None = None) -> tuple[ShownOutput, ...]:
-    """What is shown of a bundle's outputs besides its targets; ``delay_s``: with the score at this delay."""
+def shown_outputs(
+    manifest: Manifest, delay_s: float | None = None, distinctiveness: bool = False
+) -> tuple[ShownOutput, ...]:
+    """What is shown of a bundle's outputs besides its targets; ``delay_s``: with the score at this delay;
+    ``distinctiveness``: with that of the stream."""
     targets = {target.source for target in manifest.targets}
     found = []
     for node in manifest.nodes:
@@ -56,6 +60,10 @@ def shown_outputs(manifest: Manifest, delay_s: float | None = None) -> tuple[Sho
             if output.decay is not None and delay_s is not None:
                 label = f"after {delay_s:g} s"
                 found.append(ShownOutput(delayed_output(delay_s), "decay", label, None, hold_s))
+    source = embedding_of(manifest) if distinctiveness else None
+    if source is not None:
+        hold_s = max(_SHORTEST_HOLD_S, 2 * _period_s(manifest, manifest.node(source.partition(".")[0])))
+        found.append(ShownOutput(OUTPUT, "contribution", OUTPUT, None, hold_s))  # shown as contributions are
     return tuple(found)
 
 

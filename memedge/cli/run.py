@@ -72,6 +72,18 @@ def command(
             metavar="S",
         ),
     ] = None,
+    distinctiveness: Annotated[
+        bool,
+        _option(
+            "Also how far each picture stands out from what the stream showed before, for bundles with an embedding.",
+            "--distinctiveness",
+            panel=_SCORING,
+        ),
+    ] = False,
+    memory: Annotated[
+        float | None,
+        _option("Seconds until that memory has faded to a third. Default: 600.", panel=_SCORING, metavar="S"),
+    ] = None,
     jsonl: Annotated[
         str | None, _option("Readings as JSON Lines; - is stdout.", panel=_OUTPUTS, metavar="FILE")
     ] = None,
@@ -123,6 +135,7 @@ def command(
     ] = 15.0,
 ) -> None:
     """Score a camera, a file, a stream or a folder, frame by frame."""
+    from ..distinctiveness import MEMORY_S
     from ..lane import LaneOptions
     from ..loop import LoopOptions
     from ..running import Outputs, RunRequest, run
@@ -132,6 +145,8 @@ def command(
         raise UsageError(f"--aggregate {aggregate}; expected one of {', '.join(_AGGREGATES)}")
     if moments_count < 1:
         raise UsageError(f"--moments-count {moments_count}; expected at least 1")
+    if memory is not None and not distinctiveness:
+        raise UsageError(f"--memory {memory:g} belongs to --distinctiveness", fix="--distinctiveness")
     skips = [name for name, on in (("frozen", skip_frozen), ("black", skip_black)) if on]
     lane = LaneOptions(
         window_s=window,
@@ -140,6 +155,7 @@ def command(
         skip_flags=frozenset(skips),
         moments=moments_count,
         delay_s=delay,
+        memory_s=(MEMORY_S if memory is None else memory) if distinctiveness else None,
     )
     request = RunRequest(
         source=source,

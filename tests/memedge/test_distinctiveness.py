@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 
-from memedge.distinctiveness import CAPACITY, SceneMemory
+import memedge
+from helpers_bundle import edit_manifest, make_frame_bundle
+from helpers_video import numbered, write_video
+from memedge.cli import main
+from memedge.distinctiveness import (
+    CAPACITY,
+    LiveDistinctiveness,
+    SceneMemory,
+    check_distinctiveness,
+    embedding_of,
+)
 from memedge.errors import EngineError, UsageError
+from memedge.lane import LaneOptions
+from memedge.loop import Loop, LoopOptions
+from memedge.shown import NewestOutputs, shown_outputs
+from memedge.sources import open_source
+from memedge_engines.bundle import Bundle
 
 
 def direct(past: np.ndarray, ages: np.ndarray, now: np.ndarray, memory_s: float, std: np.ndarray | None) -> float:
@@ -124,3 +143,94 @@ def test_wrong_embeddings_and_times() -> None:
     for arguments in ((3, 0.0), (3, float("inf")), (3, 1.0, None, 1)):
         with pytest.raises(UsageError, match="expected"):
             SceneMemory(*arguments)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_frame_bundle(tmp_path_factory.mktemp("distinct") / "b")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = numbered(16)
+    pictures[8:10] = [255 - picture for picture in pictures[8:10]]
+    return write_video(tmp_path_factory.mktemp("distinct") / "v.mp4", pictures, rate=8)
+
+
+def test_readings_hold_the_definition_over_the_streams_embeddings(bundle: Bundle, video: Path) -> None:
+    seen = []
+    with memedge.load(bundle.path) as scorer:
+        submit = scorer.executor.submit
+
+        def spy(batch: Any) -> Any:
+            ticket = submit(batch)
+            seen.append((batch[0][1].pts_s, ticket))
+            return ticket
+
+        scorer.executor.submit = spy  # type: ignore[method-assign]
+        loop = Loop(open_source(str(video)), {"b": scorer}, (), LoopOptions(LaneOptions(memory_s=3.0)))
+        readings = list(loop.readings())
+    times = np.array([time for time, _ in seen])
+    past = np.stack([ticket.result()[0].values["model.embedding"] for _, ticket in seen]).astype(np.float64)
+    assert len(readings) == len(seen) == 16
+    assert "distinctiveness" not in readings[0].outputs
+    found = [reading.outputs["distinctiveness"] for reading in readings[1:]]
+    expected = [direct(past[:i], times[i] - times[:i], past[i], 3.0, None) for i in range(1, 16)]
+    assert found == pytest.approx(expected, abs=2e-4)
+    assert int(np.argmax(found[2:])) + 3 == 8, "the first picture unlike all before it"
+
+
+def test_the_domain_block_tells_the_scale(tmp_path: Path) -> None:
+    made = make_frame_bundle(tmp_path / "b")
+    edit_manifest(
+        made.path,
+        lambda m: m.update(
+            domain={"from": "model.embedding", "mean": [0.0] * 3, "std": [1.0, 2.0, 4.0], "threshold": 9}
+        ),
+    )
+    manifest = Bundle.open(made.path).manifest
+    live = LiveDistinctiveness(manifest, 5.0)
+    rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    found = [live.values({"model.embedding": row}, float(i)) for i, row in enumerate(rows)]
+    expected = direct(rows[:3].astype(float), np.array([3.0, 2, 1]), rows[3], 5.0, np.array([1.0, 2, 4]))
+    assert found[0] == {}
+    assert found[3] == {"distinctiveness": pytest.approx(expected, abs=1e-5)}
+    assert live.values({"model.score": np.zeros(1)}, 4.0) == {}
+    assert LiveDistinctiveness(manifest, None).values({"model.embedding": rows[0]}, 5.0) == {}
+
+
+def test_it_is_off_unless_asked_for_and_shown_in_the_terminal(bundle: Bundle, video: Path, tmp_path: Path) -> None:
+    for flags, there in (([], False), (["--distinctiveness", "--memory", "30"], True)):
+        out = tmp_path / f"{there}.jsonl"
+        arguments = ["run", "--source", str(video), "--bundle", str(bundle.path), "--quiet", "--no-tune", *flags]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--jsonl", str(out)])
+        assert not ended.value.code
+        outputs = [json.loads(line).get("outputs", {}) for line in out.read_text().splitlines()[1:-1]]
+        assert len(outputs) == 15
+        assert all(("distinctiveness" in one) == there for one in outputs)
+    assert shown_outputs(bundle.manifest) == ()
+    (shown,) = shown_outputs(bundle.manifest, None, True)
+    newest = NewestOutputs([shown])
+    newest.update(memedge.Reading(time_s=0.0, source="s", bundle="b", frame_index=0, outputs={"distinctiveness": 0.25}))
+    assert newest.text() == "distinctiveness 0.25"
+
+
+def test_what_cannot_be_meant_is_told(
+    bundle: Bundle, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = make_frame_bundle(tmp_path / "plain", embedding=False).manifest
+    assert (embedding_of(without), embedding_of(bundle.manifest)) == (None, "model.embedding")
+    check_distinctiveness([without], None)
+    check_distinctiveness([without, bundle.manifest], 10.0)
+    with pytest.raises(UsageError, match="no bundle gives an embedding"):
+        check_distinctiveness([without], 10.0)
+    run = ["run", "--source", str(video), "--bundle", str(bundle.path), "--quiet"]
+    for flags, message in (
+        (["--memory", "5"], "--memory 5 belongs to --distinctiveness"),
+        (["--distinctiveness", "--memory", "0"], "--memory 0; expected more than 0 seconds"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*run, *flags])
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err

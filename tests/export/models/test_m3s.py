@@ -28,6 +28,7 @@ from memedge_engines.features.lowlevel import blurriness_of, brightness_of, cont
 from memedge_engines.trace import FrameTime, trace
 from memedge_export import system_bundle
 from memedge_export.blocks.distance_measures import Distinctiveness
+from memedge_export.blocks.m3s_head import M3sHead
 from memedge_export.models import count, m3s
 from memedge_export.models.presets import csn, plain256
 from memedge_export.models.system import System, SystemEntry, build_system, system_entry
@@ -45,7 +46,11 @@ def _entry(name: str) -> SystemEntry:
     return found
 
 
-@pytest.mark.parametrize("name", ["m3s", "m3s-low", "m3s-mid", "m3s-high", "m3s-sim", "m3s-lm", "m3s-hs"])
+def _slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", ["m3s", "m3s-low", *_slow(*sorted(m3s.COMBINATIONS.keys() - {"m3s", "m3s-low"}))])
 def test_counts_agree_with_the_card_and_names_with_the_recipe(name: str) -> None:
     with torch.device("meta"):
         network = _entry(name).build()
@@ -58,20 +63,20 @@ def test_counts_agree_with_the_card_and_names_with_the_recipe(name: str) -> None
             assert any(parameter.startswith(f"{prefix}.") for parameter in names), (prefix, name)
 
 
-def test_golden_counts() -> None:
+@pytest.mark.parametrize(
+    ("slots", "inside", "parameters"), [((434, 418), 3635, 1_894_529), ((376, 323), 3482, 1_816_193)]
+)
+def test_golden_counts_of_the_head(slots: tuple[int, int], inside: int, parameters: int) -> None:
     with torch.device("meta"):
-        network = _entry("m3s").build()
-        pictures, clip = torch.empty(1, 3, 256, 256), torch.empty(1, 3, 45, 256, 256)
-        videomem = _entry("m3s").build(mid_slots=376, high_slots=323)
-    head, mid, high = (network.graphs[name].module for name in ("head", "mid", "high"))
-    assert (head.mlp[0].in_features, count.parameters(head)) == (3635, 1_894_529)
-    assert (videomem.graphs["head"].module.mlp[0].in_features, count.parameters(videomem.graphs["head"].module)) == (
-        3482,
-        1_816_193,
-    )
-    macs = [count.macs_of(mid, pictures), count.macs_of(high, clip)]
-    assert [round(one / 1e9, 2) for one in macs] == [21.18, 158.24]
-    assert card("m3s").macs == sum(macs) + 5 * (3635 * 512 + 512 * 64 + 64)
+        sims = {"mid": Distinctiveness(720, slots[0]), "high": Distinctiveness(2048, slots[1])}
+        head = M3sHead("lmhs", {"mid": 720, "high": 2048}, sims)
+    assert (head.mlp[0].in_features, count.parameters(head)) == (inside, parameters)
+
+
+def test_the_cards_multiply_adds_are_those_of_hrnet_csn_and_the_head_for_each_module() -> None:
+    hrnet, csn_152, head = 21_180_383_232, 158_235_820_032, 3635 * 512 + 512 * 64 + 64
+    assert card("m3s").macs == hrnet + csn_152 + 5 * head
+    assert card("m3s-mid").macs == hrnet + 2 * (720 * 512 + 512 * 64 + 64)
 
 
 def test_every_combination_is_there_once() -> None:
