@@ -40,7 +40,7 @@ def check_delay(manifests: Sequence[Manifest], delay_s: float | None) -> None:
     if not any(_line(manifest) for manifest in manifests):
         raise UsageError(
             f"--delay {delay_s:g}: no bundle has a slope of decay; expected one of semantic-memnet",
-            fix="memedge info --bundle DIR lists a bundle's outputs",
+            fix="memedge info DIR lists a bundle's outputs",
         )
 
 

@@ -226,7 +226,7 @@ def _window(network: System, decoded: torch.Tensor) -> tuple[torch.Tensor, torch
 def _check_shown(attn: np.ndarray, readings: list[memedge.Reading], folder: Path) -> None:
     """Attention reaches views as torch gives it, and stays out of JSON Lines."""
     found = [r.outputs["amnet.attn"] for r in readings if "amnet.attn" in r.outputs]
-    assert np.allclose(found, attn, atol=2e-3)
+    assert np.allclose(found, attn, atol=5e-3)
     lines = [json.loads(line) for line in (folder / "r.jsonl").read_text().splitlines()]
     assert "amnet.step_scores" in lines[0]["outputs"]
     assert not any("amnet.attn" in line.get("outputs", {}) for line in lines)
