@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from memedge.errors import UsageError
-from memedge.models import card
+from memedge.models import card, cards
 from memedge_export import models
 from memedge_export.models import count
+from memedge_export.models.system import system_names
 
 _GOLDEN = {"resnet18": (11_177_025, 1.814), "resnet101": (42_502_209, 7.799)}
 
@@ -51,11 +52,16 @@ def test_outputs_are_linear_and_the_score_comes_first() -> None:
     assert big[0].shape == (1, 1)
 
 
-def test_unknown_and_planned_models_are_told_apart() -> None:
+def test_unknown_models_and_systems_are_told_apart() -> None:
     with pytest.raises(UsageError, match="'resnet81' is not known; did you mean 'resnet18'"):
         models.entry("resnet81")
-    with pytest.raises(UsageError, match="'memnet' is planned"):
+    with pytest.raises(UsageError, match="'memnet' is a system of nodes"):
         models.entry("memnet")
+
+
+def test_every_available_card_has_a_network_and_every_network_a_card() -> None:
+    available = {found.id for found in cards() if found.status == "available"}
+    assert available == {*models.names(), *system_names()}
 
 
 def test_a_model_is_registered_once() -> None:

@@ -9,12 +9,11 @@ from memedge import models
 from memedge.errors import UsageError
 
 
-def test_available_models_come_first_and_the_rest_is_planned() -> None:
+def test_available_models_come_first() -> None:
     cards = models.cards()
     available = [card.id for card in cards if card.status == "available"]
-    assert sorted(available) == ["memedge-s", "resnet-s", "resnet101", "resnet18"]
-    assert [card.id for card in cards][:4] == available
-    assert {card.status for card in cards} == {"available", "planned"}
+    assert {"memedge-s", "resnet-s", "resnet101", "resnet18", "amnetvid", "m3s-mid"} <= set(available)
+    assert [card.id for card in cards][: len(available)] == available
     assert len({card.id for card in cards}) == len(cards) > 25
 
 
