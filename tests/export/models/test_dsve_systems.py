@@ -19,6 +19,7 @@ from helpers_dsve import image_file, text_file
 from helpers_media import pillow_picture, swscale_rgb
 from helpers_video import write_video
 from memedge.errors import UsageError
+from memedge.models import card
 from memedge.pictures import picture
 from memedge_engines.bundle import Bundle
 from memedge_engines.frame import ColorMatrix, ColorRange
@@ -61,7 +62,9 @@ def test_golden_counts_recipe_and_names(name: str) -> None:
     graph = network.graphs["image" if name == "ic-image-text" else "model"]
     if name == "ic-image-text":
         given.append(torch.empty(1, 2400, device="meta"))
-    assert round(count.macs_of(graph.module, *given) / 1e9, 2) == gmacs
+    macs = count.macs_of(graph.module, *given)
+    assert round(macs / 1e9, 2) == gmacs
+    assert (card(name).parameters, card(name).macs) == (parameters, macs)
     names = list(network.state_dict())
     for phase in recipe_for(name).phases:
         for prefix in phase.rates:
