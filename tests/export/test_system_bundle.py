@@ -8,13 +8,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner, Result
 
 import memedge
 from helpers_systems import ENTRIES
-from memedge.errors import UsageError
+from memedge.errors import MemedgeError
+from memedge.info import info_lines
+from memedge.verify import verify
 from memedge_engines.bundle import Bundle
-from memedge_export import golden, system_bundle
+from memedge_engines.frame import Frame
+from memedge_export import golden, system_bundle, system_untrained
+from memedge_export.commands import export as export_command
+from memedge_export.errors import ExportError
+from memedge_export.models import system
 from memedge_export.models.system import System, build_system
+from memedge_export.onnx_export import export_module, fold_batch_norm
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +89,59 @@ def test_provenance(bundles: dict[str, Bundle], networks: dict[str, System]) -> 
     assert bundles["clip"].manifest.provenance.macs == clip
 
 
-def test_options_reach_the_network(tmp_path: Path) -> None:
-    made = system_bundle.export_system(ENTRIES["hybrid"], (), tmp_path / "b", options={"weight": "0.5"})
-    assert made.manifest.node("head").inputs[2].default == [0.5]
-    with pytest.raises(UsageError, match="no option 'wait'"):
-        system_bundle.export_system(ENTRIES["hybrid"], (), tmp_path / "c", options={"wait": "1"})
+def test_command_line_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(system._systems, "tiny-hybrid", ENTRIES["hybrid"])
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(export_command.command)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["--model", "tiny-hybrid", *arguments])
+
+    made = run("--option", "weight=0.5")
+    assert made.exit_code == 0, made.output
+    bundle = Bundle.open(made.stdout.strip())
+    assert bundle.path == Path("tiny-hybrid-fp32")
+    assert bundle.manifest.node("head").inputs[2].default == [0.5]
+    lines = info_lines(bundle)
+    assert "option weight: 0.5" in lines
+    assert "extractor colorhist-rgb: 1" in lines
+    assert [row.failed for row in verify(bundle, engine="onnxruntime").rows] == [False]
+    for arguments, message in (
+        (["--option", "wait=1", "--out", "x"], "has no option 'wait'"),
+        (["--option", "weight", "--out", "x"], "expected KEY=VALUE"),
+        (["--weights", "trunk=nothing.safetensors", "--out", "x"], "cannot read weights 'nothing.safetensors'"),
+    ):
+        refused = run(*arguments)
+        assert isinstance(refused.exception, MemedgeError)
+        assert message in str(refused.exception)
+        assert not Path("x").exists()
+
+
+def test_graphs_with_data_dependent_operators_are_refused() -> None:
+    class Counting(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            return (torch.nonzero(x > 0).sum().float().expand(len(x), 1),)
+
+    with pytest.raises(ExportError, match=r"NonZero|cannot export"):
+        export_module(Counting(), {"x": torch.ones(2, 3)}, ["score"])
+
+
+def test_batch_norm_without_a_convolution_becomes_one_factor_and_one_summand() -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm3d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.BatchNorm1d(32))
+    for norm in (net[0], net[3]):
+        torch.nn.init.uniform_(norm.running_mean)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+    x = torch.randn(3, 4, 2, 2, 2)
+    folded = fold_batch_norm(net.eval())
+    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in folded.modules())
+    with torch.no_grad():
+        assert torch.allclose(folded(x), net(x), atol=1e-5)
 
 
 def test_streamed_as_torch_scores_the_same_frames(bundles: dict[str, Bundle], networks: dict[str, System]) -> None:
     """The sequence over a video whose picture changes: the runtime's windows against torch on frames picked by hand."""
-    from memedge_engines.frame import Frame
-
     bundle = bundles["sequence"]
     pictures = golden.rendered()[:4]
     with memedge.load(bundle.path, engine="onnxruntime") as scorer:
@@ -105,17 +156,9 @@ def test_streamed_as_torch_scores_the_same_frames(bundles: dict[str, Bundle], ne
     assert complete
     contract = bundle.manifest.node("picture").inputs[0].preprocess
     tensors = torch.from_numpy(np.concatenate([golden.rounded_tensor(p, contract) for p in pictures]))
-    session = networks["sequence"]
-    state = {n: t for n, t in _trained_state(bundle, session).items()}
-    assert state is not None
+    network = networks["sequence"]
+    system_untrained.initialise(network)  # as the export did, by the same seeds
     with torch.no_grad():
-        features = session.graphs["picture"].module(tensors)[1]
-        expected = float(session.graphs["head"].module(features[None])[0])
+        features = network.graphs["picture"].module(tensors)[1]
+        expected = float(network.graphs["head"].module(features[None])[0])
     assert last == pytest.approx(expected, abs=1e-3)
-
-
-def _trained_state(bundle: Bundle, network: System) -> dict[str, torch.Tensor]:
-    from memedge_export import system_untrained
-
-    system_untrained.initialise(network)
-    return network.state_dict()
