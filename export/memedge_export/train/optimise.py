@@ -47,7 +47,11 @@ def prepare(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
         return torch.optim.SGD(listed, momentum=phase.momentum, weight_decay=phase.weight_decay)
     if phase.optimiser == "lbfgs":
         rate, parameters = max(groups), [parameter for group in groups.values() for parameter in group]
-        return torch.optim.LBFGS(parameters, lr=rate, max_iter=1, line_search_fn="strong_wolfe")
+        # One iteration allows one evaluation by default, which leaves the line search none. And a head that starts flat
+        # at the mean score has small gradients, below torch's tolerance.
+        return torch.optim.LBFGS(
+            parameters, lr=rate, max_iter=1, max_eval=26, line_search_fn="strong_wolfe", tolerance_change=1e-16
+        )
     made = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
     return made(listed, weight_decay=phase.weight_decay)
 

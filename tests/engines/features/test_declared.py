@@ -21,7 +21,7 @@ PICTURE = {  # extractor: channels, side of a square picture or 0 for any
     "contrast": (3, 0),
     "blurriness": (3, 0),
 }
-OTHERS = {"hmp-codes", "hmp", "flow-magnitude", "flow-field"}
+OTHERS = {"hmp-codes", "hmp", "flow-magnitude", "flow-field", "flow-clip"}
 
 
 def picture(name: str, height: int, width: int, level: int | None = None) -> np.ndarray:
