@@ -24,8 +24,12 @@ class Devices:
     threads: int = 0
 
 
-def open_fabric(devices: Devices, precision: str) -> Any:
+def open_fabric(devices: Devices, precision: str, *, partial: bool = False) -> Any:
     """A launched Fabric: with several devices, one process for each.
+
+    Args:
+        partial: a step may leave parameters that are trained without a gradient, as outputs of a system that its
+            targets do not hang on do.
 
     Raises:
         TrainingError: no such device, or a precision that it lacks.
@@ -42,7 +46,7 @@ def open_fabric(devices: Devices, precision: str) -> Any:
         fabric = Fabric(
             accelerator="cuda" if kind == "gpu" else "cpu",
             devices=devices.count,
-            strategy="ddp" if devices.count > 1 else "auto",
+            strategy=("ddp_find_unused_parameters_true" if partial else "ddp") if devices.count > 1 else "auto",
             precision=_PRECISION[precision],  # type: ignore[arg-type]
         )
         fabric.launch()

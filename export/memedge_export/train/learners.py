@@ -192,8 +192,9 @@ def _system(
         changed = bool(number == 0 or again) and fit_parts(network, feed, job.seed, () if phase.refit else known)
         if number == 0 and not network.cuts:
             start_at_mean(network, feed, fresh)
-        feed.forget()
-        validation.forget()
+        if changed or number == 0:
+            feed.settle()
+            validation.forget()
         return changed or number == 0
 
     return Learner(

@@ -28,6 +28,7 @@ from torch import Tensor
 from memedge.console import progress, status
 from memedge_engines.manifest import Preprocess, Quantiles, Training
 
+from .. import models
 from ..checkpoint import CheckpointInfo, save
 from ..data.records import DataSet, split_hash
 from ..errors import TrainingError
@@ -154,7 +155,7 @@ def train(job: Job, *, resume: bool = False, after_epoch: Callable[[Run], None] 
         raise TrainingError(f"a run lies in '{job.out}' already", fix="--resume to go on with it, or another --out")
     if job.devices.count > 1 and any(phase.optimiser == "lbfgs" for phase in job.recipe.phases):
         raise TrainingError("L-BFGS takes the whole set in one process", fix="--devices 1")
-    fabric = open_fabric(job.devices, job.recipe.precision)
+    fabric = open_fabric(job.devices, job.recipe.precision, partial=job.model not in models.names())
     with together(fabric):
         if not fabric.is_global_zero:
             return _train(job, fabric, resume, None)

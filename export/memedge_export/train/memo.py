@@ -47,6 +47,12 @@ class Memo:
         """Whether the parts of a node need not run for these rows."""
         return node in self.parts and all((node, key) in self._kept for key in keys)
 
+    def agrees(self, other: Memo) -> bool:
+        """Whether it knows something that the other knows too, and all such outputs are the same."""
+        both = [key for key in self._kept if key in other._kept]
+        flat = [[t for key in both for call in memo._get(key) for t in call] for memo in (self, other)]
+        return bool(both) and all(torch.equal(one, two) for one, two in zip(*flat, strict=True))
+
     @contextmanager
     def learning(self, network: System, rows: Mapping[str, Sequence[RowKey]]) -> Iterator[None]:
         """While the network runs each of these nodes once, with gradients, keep what its parts give. A node is dropped

@@ -21,7 +21,7 @@ from memedge.console import Progress
 from memedge.errors import SourceError
 from memedge_engines.dataflow import picture_key
 from memedge_engines.frame import Frame
-from memedge_engines.manifest import Preprocess
+from memedge_engines.manifest import NodeInput, Preprocess
 from memedge_engines.preprocess import to_rgb
 
 from ..data.kept import Recent
@@ -33,7 +33,7 @@ from .assembly import Maker, Seen, Table, as_fitted, as_run
 from .augment import colored, region
 from .batches import Batches
 from .clip_store import ClipStore, light
-from .clips import Clip, Eye
+from .clips import Clip, Eye, Layout
 from .inputs import Calls
 from .material import Material, Sample, values_of
 from .memo import Memo, frozen_parts
@@ -45,6 +45,7 @@ CallerOf = Callable[[Record], Mapping[str, NDArray[np.float32]]]
 """Values of caller inputs of a record (its title)."""
 _MOST_THREADS = 8
 _LIGHT_BYTES = 1 << 30
+_AHEAD_BYTES = 2 << 30
 
 
 def no_caller(record: Record) -> Mapping[str, NDArray[np.float32]]:
@@ -81,11 +82,13 @@ class SystemTrainingFeed(Batches[_Chosen]):
         seed: int,
         *,
         part: tuple[int, int] = (0, 1),
-        ahead: int = 2,
+        ahead: int = 1,
         folder: Path | None = None,
         caller_of: CallerOf = no_caller,
     ) -> None:
-        super().__init__(material, recipe, seed, part=part, ahead=max(ahead, min(os.cpu_count() or 1, _MOST_THREADS)))
+        size = recipe.batch * sum(_bytes(item) for node in network.nodes for item in node.inputs)
+        ahead = max(ahead, min(os.cpu_count() or 1, _MOST_THREADS, _AHEAD_BYTES // max(size, 1)))
+        super().__init__(material, recipe, seed, part=part, ahead=ahead)
         self._network = network
         self._viewer = Viewer(network)
         self._targets = network.system_targets
@@ -102,15 +105,30 @@ class SystemTrainingFeed(Batches[_Chosen]):
         """A phase begins: its augmentation, and what its frozen parts are. The network is in the phase's modes."""
         self._how = phase.augmentation or self.recipe.augmentation
         parts = frozen_parts(network) if self._how.none else {}
-        if self._memo is not None and self._memo.parts == parts:
-            return
-        self._memo = Memo(parts) if parts else None
-        self._checked = False
+        if self._memo is None or self._memo.parts != parts:
+            self._memo = Memo(parts) if self._spares(parts) else None
+            self._checked = False
+
+    def _spares(self, parts: Mapping[str, Sequence[str]]) -> bool:
+        """Whether each node that takes pictures has frozen parts: else pictures are needed in any case."""
+        layout = Layout(self._viewer.manifest)
+        looks = {node for (node, _), item in layout.inputs.items() if item.source == "source"} & layout.live
+        return bool(looks) and looks <= set(parts)
 
     def forget(self) -> None:
-        """Parts were fitted: what is behind them gives something else now."""
+        """The network has other weights now."""
         if self._memo is not None:
             self._memo = Memo(self._memo.parts)
+
+    def settle(self) -> None:
+        """Parts were fitted: what frozen parts give is forgotten where it hangs on them."""
+        known = self._memo
+        if known is None:
+            return
+        self._memo = Memo(known.parts)
+        self._learn_one(every_call(0, self.clip(0)))
+        if self._memo is not None and self._memo.agrees(known):
+            self._memo = known
 
     @property
     def store(self) -> ClipStore:
@@ -138,8 +156,10 @@ class SystemTrainingFeed(Batches[_Chosen]):
         found = ahead_of(numbers, lambda number: every_call(number, self.clip(number)))
         with evaluating(self._network):
             for group in groups(found):
-                table = Table(self.store.eye.layout, self._sources, group)
-                yield group, table, run(self._network, table, self._plain(group))
+                for one in group:
+                    self._learn_one(one)
+                table = self._table(group)
+                yield group, table, run(self._network, table, self._plain(group), self._memo)
 
     def _plain(self, seen: Sequence[Seen]) -> Maker:
         return as_run(seen) if self._how.none else as_fitted(seen)
@@ -173,8 +193,9 @@ class SystemTrainingFeed(Batches[_Chosen]):
 
     def _knows(self, table: Table) -> bool:
         """Whether no picture is needed: no node takes any, or what its parts make of them is known."""
+        memo = self._memo
         return all(
-            not rows.pictures or (self._memo is not None and self._memo.knows(node, rows.keys))
+            not rows.pictures or (memo is not None and memo.knows(node, rows.keys))
             for node, rows in table.nodes.items()
         )
 
@@ -197,34 +218,39 @@ class SystemTrainingFeed(Batches[_Chosen]):
         return Sample(Calls(feeds, rows, keys, memo), targets, extra)
 
     def _learn(self, seen: list[Seen]) -> bool:
-        """Make the memo know these records, each alone; whether it knows all of them."""
-        if self._memo is None:
-            return False
+        """Make the memo know these records, each alone; whether it knows all of them. Where not, all have pictures."""
         for number, one in enumerate(seen):
-            table = self._table([one])
-            if not self._knows(table):
-                clip = one.clip if one.clip.pictures else self.clip(one.record)
-                with evaluating(self._network):
-                    found = run(self._network, table, as_run([Seen(one.record, clip, one.wanted)]), self._memo)
-                if not self._checked:
-                    self._check(table, found)
-            if self._knows(table):
+            if self._learn_one(one):
                 self._light.put(one.record, light(one.clip))
                 seen[number] = Seen(one.record, light(one.clip), one.wanted)
-        whole = self._knows(self._table(seen))
-        if not whole:
-            seen[:] = [Seen(one.record, self.clip(one.record), one.wanted) for one in seen]
-        return whole
+        if self._memo is not None and self._knows(self._table(seen)):
+            return True
+        for number, one in enumerate(seen):
+            if not one.clip.pictures and any(rows.pictures for rows in self._table([one]).nodes.values()):
+                seen[number] = Seen(one.record, self.clip(one.record), one.wanted)
+        return False
 
-    def _check(self, table: Table, found: Mapping[str, Tensor]) -> None:
-        """Whether pictures reach the scores through frozen parts alone; where not, nothing is kept."""
-        assert self._memo is not None
-        self._checked = True
+    def _learn_one(self, one: Seen) -> bool:
+        """Make the memo know one record's calls, where there is a memo; whether it does."""
+        table = self._table([one])
+        if self._memo is None or self._knows(table):
+            return self._memo is not None
+        clip = one.clip if one.clip.pictures else self.clip(one.record)
         with evaluating(self._network):
-            blank = run(self._network, table, _nothing, self._memo) if self._knows(table) else {}
-        same = all(torch.allclose(found[s], blank[s], atol=1e-5) for s in self._sources.values()) if blank else False
-        if not same:
+            # Row by row: what is kept must not depend on what was asked for together.
+            found = run(self._network, table, as_run([Seen(one.record, clip, one.wanted)]), self._memo, most=1)
+            if not self._checked:
+                self._checked = True
+                blank = run(self._network, table, _nothing, self._memo, most=1) if self._knows(table) else {}
+                # Pictures must reach the scores through frozen parts alone; where not, nothing is kept.
+                if not all(s in blank and torch.allclose(found[s], blank[s], atol=1e-5) for s in self._scores(table)):
+                    self._memo = None
+        if self._memo is not None and not self._spares(self._memo.parts):
             self._memo = None
+        return self._memo is not None and self._knows(table)
+
+    def _scores(self, table: Table) -> list[str]:
+        return [source for source in self._sources.values() if source.partition(".")[0] in table.nodes]
 
     def _augmented(self, prepared: _Chosen) -> Maker:
         if self._how.none:
@@ -245,6 +271,15 @@ class SystemTrainingFeed(Batches[_Chosen]):
             return torch.cat(tensors)
 
         return make
+
+
+def _bytes(item: NodeInput) -> int:
+    """Of one value of a picture input, as a tensor."""
+    contract = item.preprocess
+    if contract is None or (contract.crop.size is None and contract.resize.rule != "exact"):
+        return 0
+    height, width = input_size(contract)
+    return 4 * item.last * contract.channels * height * width
 
 
 class _Reduced:

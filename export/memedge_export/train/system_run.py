@@ -50,10 +50,11 @@ def run(
             known = memo is not None and memo.knows(node, keys[node])
             feed = table.feed(node, None if known else make, part)
             feed = Feed({name: tensor.to(device) for name, tensor in feed.inputs.items()})
+            learns = memo is not None and not known and node in memo.parts
             around: AbstractContextManager[None] = nullcontext()
-            if memo is not None:
+            if memo is not None and (known or learns):
                 around = memo.recalling(network, keys, device) if known else memo.learning(network, keys)
-            with torch.set_grad_enabled(memo is not None and not known), around:
+            with torch.set_grad_enabled(learns), around:
                 given = network({node: feed}, found)
             for name, tensor in given.items():
                 if name.partition(".")[0] == node:

@@ -16,14 +16,15 @@ import torch
 from torch import nn
 
 from helpers_sets import gray_videomem
-from helpers_systems import ENTRIES
+from helpers_systems import ENTRIES, PICTURE, Trunk
 from memedge.errors import UsageError
+from memedge_engines.manifest import Node, NodeInput, NodeOutput, Target
 from memedge_export import weights
 from memedge_export.blocks.standardise import Standardise
 from memedge_export.data import open_data
 from memedge_export.errors import TrainingError
 from memedge_export.models import system
-from memedge_export.models.system import System, SystemEntry
+from memedge_export.models.system import Graph, System, SystemEntry, graph_node
 from memedge_export.system_weights import load_system
 from memedge_export.train import memo, optimise, state
 from memedge_export.train.fitting import FitData, FittedPart
@@ -31,6 +32,7 @@ from memedge_export.train.loop import Job, train
 from memedge_export.train.losses import Classes, Spearman
 from memedge_export.train.recipe import Augmentation, Phase, Recipe
 from memedge_export.train.state import Run
+from memedge_export.train.system_feed import SystemValidationFeed
 
 PARTS = {
     "frame": ("head", "trunk"),
@@ -162,20 +164,46 @@ def resumed() -> Recipe:
     return msgspec.structs.replace(recipe, phases=(first, recipe.phases[1]))
 
 
-# Four steps and two states in each phase: the second is in the middle of the first, the fifth of the other.
-@pytest.mark.parametrize("number", [3, pytest.param(5, marks=pytest.mark.slow)])
-def test_killed_and_resumed(clips: Path, tmp_path: Path, number: int) -> None:
+class _Stopped(Exception):
+    pass
+
+
+# Of the two states of each epoch of two steps the first is in its middle: the fifth is that of the other phase.
+@pytest.mark.parametrize("number", [1, 5])
+def test_stopped_in_mid_epoch_and_resumed(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    whole = train(job(clips, tmp_path / "whole", "hybrid", resumed(), save_every_s=0.0))
+    saves: list[str] = []
+    save = state.replace_file
+
+    def counted(path: Path, data: bytes) -> None:
+        save(path, data)
+        saves.append(path.name)
+        if saves.count("state.pt") == number:
+            raise _Stopped
+
+    monkeypatch.setattr(state, "replace_file", counted)
+    made = job(clips, tmp_path / "cut", "hybrid", resumed(), save_every_s=0.0)
+    with pytest.raises(_Stopped):
+        train(made)
+    monkeypatch.setattr(state, "replace_file", save)
+    assert train(made, resume=True).read_bytes() == whole.read_bytes()
+    assert (tmp_path / "cut/history.csv").read_text() == (whole.parent / "history.csv").read_text()
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(clips: Path, tmp_path: Path) -> None:
     whole = train(job(clips, tmp_path / "whole", "hybrid", resumed()))
     out = tmp_path / "killed"
     paths = [*sys.path, str(Path(__file__).parent), str(Path(__file__).parent.parent.parent)]
-    code = _CHILD.format(paths=paths, clips=str(clips), out=str(out), number=number)
+    code = _CHILD.format(paths=paths, clips=str(clips), out=str(out), number=3)
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     again = train(job(clips, out, "hybrid", resumed()), resume=True)
     assert again.read_bytes() == whole.read_bytes()
-    assert (out / "history.csv").read_text() == (whole.parent / "history.csv").read_text()
 
 
 @pytest.mark.parametrize("key", ["frame", "hybrid"])
@@ -214,6 +242,45 @@ def test_kept_outputs_go_to_disk_and_then_are_not_kept(
     states = [weights.read_state(path)[0] for path in results]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert all(torch.allclose(tensor, states[2][name], atol=1e-4) for name, tensor in states[0].items())
+
+
+def test_what_two_targets_and_an_aggregate_behind_them_learn(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two heads on one trunk; the first target is the mean of a head's scores at the last two seconds."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.head = Trunk(), nn.Linear(16, 2)
+
+        def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = self.head(self.trunk(frames))
+            return scores[:, :1], scores[:, 1:]
+
+    def build(*_: object, targets: tuple[str, ...], **__: object) -> System:
+        frames = NodeInput(name="frames", source="source", preprocess=PICTURE)
+        node = graph_node("model", [frames], {"score": "score", "other": "score"}, 1.0)
+        item = NodeInput(name="scores", source="model.score", last=2, stride_s=1.0)
+        mean = Node(
+            name="pair", kind="aggregate", extractor="mean", inputs=(item,), period_s=1.0,
+            outputs=(NodeOutput(name="score", role="score"),),
+        )  # fmt: skip
+        wanted = [Target(name=targets[0], source="pair.score", primary=True, aggregate="last")]
+        wanted.append(Target(name=targets[1], source="model.other"))
+        return System([node, mean], {"model": Graph(Two())}, wanted)
+
+    monkeypatch.setitem(system._systems, "tiny-frame", SystemEntry("tiny-frame", build))
+    runs: list[Run] = []
+    phase = Phase(name="head", epochs=10, rates={"head": 1.0}, optimiser="lbfgs")
+    recipe = Recipe(phases=(phase,), augmentation=PLAIN)
+    made = job(clips, tmp_path / "run", "frame", recipe, targets=("short_term", "long_term"))
+    best = train(made, after_epoch=runs.append)
+    assert float(runs[-1].history[-1]["loss"]) < 0.5 * float(runs[-1].history[0]["loss"])
+    loaded = load_system(system._systems["tiny-frame"], [str(best)])
+    predicted = SystemValidationFeed(loaded.network, made.sets[0].split("val")).predict(loaded.network)
+    # The one rises where the other falls.
+    assert np.corrcoef(predicted.T)[0, 1] < 0
 
 
 def test_the_whole_set_at_once(clips: Path, tmp_path: Path) -> None:
