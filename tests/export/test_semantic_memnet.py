@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from helpers_offline import decode, readings, tensor
+from helpers_video import write_video
 from memedge.errors import UsageError
+from memedge.pictures import picture
 from memedge_engines.trace import FrameTime, trace
+from memedge_export.data import open_data
 from memedge_export.key_maps import i3d
-from memedge_export.models import count
+from memedge_export.models import count, system
 from memedge_export.models.semantic_memnet import ClipStream, FrameStream, StreamMean
-from memedge_export.models.system import build_system, system_entry
+from memedge_export.models.system import System, build_system, system_entry
+from memedge_export.system_bundle import export_system
+from memedge_export.train import state
+from memedge_export.train.loop import Job, train
+from memedge_export.train.recipes import recipe_for
 
 ENTRY = system_entry("semantic-memnet")
 
@@ -112,3 +126,97 @@ def test_public_files_find_their_stream() -> None:
 def test_streams_that_are_not_there(streams: str) -> None:
     with pytest.raises(UsageError, match="expected some of frames,video,flow"):
         small(streams)
+
+
+def film(folder: Path) -> Path:
+    """Two clips of 3 s at 15 frames a second, of other pictures, which move within them."""
+    frames = []
+    for clip in range(2):
+        still = picture(300 + clip)[:96, :128] * (0.6 + 0.4 * clip)
+        frames += [np.roll(still.astype(np.uint8), 2 * step * (1 + clip), 1) for step in range(45)]
+    return write_video(folder / "film.mp4", frames, rate=15)
+
+
+@torch.no_grad()
+def by_hand(network: System, frames: list[np.ndarray]) -> dict[str, float]:
+    """One clip of 45 frames as the card says: seven frames, all frames, the flow between them, the mean."""
+    cv2 = pytest.importorskip("cv2", reason="opencv is absent", exc_type=ImportError)
+    parts = network.graphs
+    contracts = {node.name: node.inputs[0].preprocess for node in network.nodes}
+    assert contracts["frames"] is not None
+    assert contracts["video"] is not None
+    assert contracts["fields"] is not None
+    seven = torch.cat([tensor(frames[round(k * 45 / 7)], contracts["frames"]) for k in range(7)])
+    score = float(parts["frames"].module(seven)[0].mean())
+    clip = torch.cat([tensor(frame, contracts["video"]) for frame in frames]).transpose(0, 1)[None]
+    video = [float(one) for one in parts["video"].module(clip)]
+    grey = [tensor(frame, contracts["fields"])[0, 0].numpy().astype(np.uint8) for frame in frames]
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    cut = slice((73 - 64) // 2, (73 - 64) // 2 + 64)
+    fields = [np.clip(dis.calc(a, b, None), -20, 20).transpose(2, 0, 1) / 20 for a, b in pairwise(grey)]
+    stacked = torch.from_numpy(np.stack(fields, 1)[:, :, cut, cut].astype(np.float32))[None]
+    flow = [float(one) for one in parts["flow"].module(stacked)]
+    return {"score": (score + video[0] + flow[0]) / 3, "alpha": (video[1] + flow[1]) / 2}
+
+
+@pytest.mark.slow
+def test_streamed_as_torch_scores_offline(tmp_path: Path) -> None:
+    assert ENTRY is not None
+    options = {"streams": "frames,video,flow", "size": 64}
+    thin = dataclasses.replace(ENTRY, build=lambda width=1.0, **given: ENTRY.build(0.125, **given))
+    network = build_system(thin, options=options)
+    with torch.no_grad():
+        for stream in ("frames", "video", "flow"):
+            head = network.get_submodule(f"{stream}.head")
+            head.weight *= 0.05  # type: ignore[operator]
+            head.bias.fill_(0.5)  # type: ignore[operator, union-attr]
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "w.safetensors")
+    bundle = export_system(thin, [str(tmp_path / "w.safetensors")], tmp_path / "bundle", options=options)
+    every = readings(bundle, film(tmp_path))
+    frames = decode(tmp_path / "film.mp4")
+    scored = [reading for reading in every if reading.score is not None]
+    assert [reading.frame_index for reading in scored] == [44, 89]
+    for clip, reading in enumerate(scored):
+        expected = by_hand(network, frames[clip * 45 : clip * 45 + 45])
+        assert reading.score == pytest.approx(expected["score"], abs=1e-3)
+        assert float(np.ravel(reading.outputs["streams.alpha"])[0]) == pytest.approx(expected["alpha"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_few_steps_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The video stream alone: the head first, then everything; the loss of decay falls."""
+    assert ENTRY is not None
+    torch.set_num_threads(1)
+    monkeypatch.setattr(state, "draw_curves", lambda *_: None)
+    thin = dataclasses.replace(ENTRY, build=lambda width=1.0, **given: ENTRY.build(0.125, **given))
+    monkeypatch.setitem(system._systems, "semantic-memnet", thin)
+    rows = ["file,score,split,alpha"]
+    for number in range(8):
+        level = 40 + 25 * number
+        frames = [np.full((64, 64, 3), level, np.uint8) for _ in range(45)]
+        write_video(tmp_path / f"{number}.mp4", frames, rate=15)
+        rows.append(f"{number}.mp4,{0.5 + 0.05 * number},{'val' if number % 4 == 3 else 'train'},{-0.001 * number}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    data = open_data(f"folder:{tmp_path / 'list.csv'}")
+    options = {"streams": "video", "size": "64"}
+    found = {}
+    for phases in (1, 2):
+        recipe = recipe_for("semantic-memnet", recipe="semantic-memnet-video", overrides=["balance=0", "batch=2"])
+        few = tuple(msgspec.structs.replace(phase, epochs=3) for phase in recipe.phases[:phases])
+        job = Job(
+            "semantic-memnet",
+            [data],
+            msgspec.structs.replace(recipe, phases=few, average=0.0),
+            tmp_path / f"run{phases}",
+            options=options,
+        )
+        runs: list[state.Run] = []
+        train(job, after_epoch=runs.append)
+        saved = torch.load(tmp_path / f"run{phases}" / state.STATE, weights_only=True)["model"]
+        first = build_system(thin, seed=1, options=options)
+        changed = {n for n, p in first.named_parameters() if not torch.equal(p, saved[n])}
+        found[phases] = (changed, [float(row["loss"]) for row in runs[-1].history])
+    assert found[1][0] == {"video.head.weight", "video.head.bias"}
+    assert {name.partition(".")[0] for name in found[2][0]} == {"video"}
+    assert any(name.startswith("video.trunk.") for name in found[2][0])
+    assert min(found[2][1][3:]) < found[2][1][0]
