@@ -5,6 +5,7 @@ say of training, imports and streaming.
     python benchmarks/zoo.py narrow [ID ...]   an eighth as wide: int8 / fp16 fidelity, TensorRT-RTX
     python benchmarks/zoo.py tests             the tests that are marked with a column of the table
     python benchmarks/zoo.py table             the table, from what the others found
+    python benchmarks/zoo.py readme            the README's table of systems
 
 Each system runs in a process of its own; a run that was interrupted goes on where it stopped (``--again`` starts over).
 Weights are random: the figures say what a system costs, not what it knows.
@@ -64,7 +65,8 @@ def full(name: str) -> dict[str, Any]:
     graphs = export_nodes(network, frames, tell=lambda text: None)
     manifest = network.dataflow
     nodes = {name: graph.exported.data for name, graph in graphs.items()}
-    found["macs"] = sum(graph.macs for graph in graphs.values())
+    macs = {key: graph.macs for key, graph in graphs.items()}
+    found["macs"] = sum(macs.values())
     found["worst"] = {key: float(graph.worst) for key, graph in graphs.items()}
     periods = {node.name: node.period_s for node in manifest.nodes}
     followed = {node.name: node.after or _first_source(node) for node in manifest.nodes}
@@ -82,7 +84,11 @@ def full(name: str) -> dict[str, Any]:
             run(node, inputs[node.name])
             times.append(time.perf_counter() - begin)
         median = float(np.median(times[1:]))
-        found["nodes"][node.name] = {"ms": median * 1e3, "period_s": _period(node.name, periods, followed)}
+        found["nodes"][node.name] = {
+            "ms": median * 1e3,
+            "macs": macs[node.name],
+            "period_s": _period(node.name, periods, followed),
+        }
     found["seconds_per_second"] = sum(n["ms"] / 1e3 / n["period_s"] for n in found["nodes"].values() if n["period_s"])
     return found
 
@@ -124,7 +130,7 @@ def _full_frame(name: str) -> dict[str, Any]:
         "parameters": count.parameters(network),
         "macs": count.macs(network, size),
         "worst": {"model": worst},
-        "nodes": {"model": {"ms": ms, "period_s": 1.0}},
+        "nodes": {"model": {"ms": ms, "macs": count.macs(network, size), "period_s": 1.0}},
         "seconds_per_second": ms / 1e3,
     }
 
@@ -166,7 +172,7 @@ def child(stage: str, name: str) -> dict[str, Any]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("full", "narrow", "tests", "table"))
+    parser.add_argument("stage", choices=("full", "narrow", "tests", "table", "readme"))
     parser.add_argument("ids", nargs="*")
     parser.add_argument("--again", action="store_true", help="do not keep what an earlier run found")
     parser.add_argument("--result", type=Path, default=HERE / "results" / "zoo.json")
@@ -193,6 +199,11 @@ def main() -> None:
         for name, row in tests().items():
             result.setdefault(name, {})["tests"] = row
         _write(chosen.result, result)
+    elif chosen.stage == "readme":
+        import zoo_table
+
+        page = HERE.parent / "README.md"
+        page.write_text(zoo_table.readme(page.read_text(), result))
     else:
         import zoo_table
 

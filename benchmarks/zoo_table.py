@@ -84,3 +84,48 @@ def _rtx(name: str, nodes: dict[str, dict[str, str]], reasons: list[str]) -> str
         built += not refused
         reasons.extend(f"- {name}, TensorRT-RTX on {node} ({key}): {text}" for key, text in refused.items())
     return "yes" if built == len(nodes) else f"{built} of {len(nodes)} nodes"
+
+
+BEGIN, END = "<!-- zoo: written by benchmarks/zoo.py readme -->", "<!-- end of zoo -->"
+_CLASSES = ((0.2, "nano"), (2.2, "small"), (16.0, "medium"))
+_PRECISIONS = {"cpu": "int8", "trt-int8": "int8", "trt-fp16": "fp16"}
+
+
+def readme(text: str, result: dict[str, Any]) -> str:
+    """The README with its table of systems written anew."""
+    head = "| model | kind | input | parameters | GMAC | class | precisions | published Spearman | source |"
+    rows = [head, "|" + "---|" * 9]
+    rows += [_readme_row(card, result.get(card.id, {})) for card in cards() if not card.ours]
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n" + "\n".join(rows) + f"\n{END}{after}"
+
+
+def _readme_row(card: Any, found: dict[str, Any]) -> str:
+    cells = [
+        f"`{card.id}`",
+        card.kind,
+        card.input,
+        "" if card.parameters is None else f"{card.parameters / 1e6:.3g} M",
+        "" if card.macs is None else f"{card.macs / 1e9:.3g}",
+        load_class(found),
+        precisions(found),
+        card.published,
+        card.source,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def load_class(found: dict[str, Any]) -> str:
+    """Class by multiply-adds a second of video at the published cadence; empty where they were not counted."""
+    nodes = found.get("full", {}).get("nodes", {})
+    if not nodes or any("macs" not in one for one in nodes.values()):
+        return ""
+    load = sum(one["macs"] / 1e9 / one["period_s"] for one in nodes.values() if one["period_s"])
+    return next((name for limit, name in _CLASSES if load <= limit), "large")
+
+
+def precisions(found: dict[str, Any]) -> str:
+    """Precisions whose lowerings passed the gate, an eighth as wide; fp32 always."""
+    passed = [_PRECISIONS[name] for name, one in found.get("narrow", {}).get("fidelity", {}).items() if one["passed"]]
+    return ", ".join(["fp32", *(name for name in ("fp16", "int8") if name in passed)])
