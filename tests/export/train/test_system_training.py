@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,31 +15,21 @@ import torch
 from torch import nn
 
 from helpers_sets import gray_videomem
+from helpers_system_training import PARTS, PLAIN, job, two_phases, use
 from helpers_systems import ENTRIES, PICTURE, Trunk
 from memedge.errors import UsageError
 from memedge_engines.manifest import Node, NodeInput, NodeOutput, Target
 from memedge_export import weights
-from memedge_export.blocks.standardise import Standardise
-from memedge_export.data import open_data
 from memedge_export.errors import TrainingError
 from memedge_export.models import system
 from memedge_export.models.system import Graph, System, SystemEntry, graph_node
 from memedge_export.system_weights import load_system
 from memedge_export.train import memo, optimise, state
-from memedge_export.train.fitting import FitData, FittedPart
-from memedge_export.train.loop import Job, train
+from memedge_export.train.loop import train
 from memedge_export.train.losses import Classes, Spearman
-from memedge_export.train.recipe import Augmentation, Phase, Recipe
+from memedge_export.train.recipe import Phase, Recipe
 from memedge_export.train.state import Run
 from memedge_export.train.system_feed import SystemValidationFeed
-
-PARTS = {
-    "frame": ("head", "trunk"),
-    "clip": ("head", "conv1"),
-    "sequence": ("head", "picture"),
-    "hybrid": ("head", "picture"),
-}
-PLAIN = Augmentation(place="center", mirror=False)
 
 
 @pytest.fixture(autouse=True)
@@ -54,27 +43,6 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gray_videomem(tmp_path_factory.mktemp("videomem"))
-
-
-def two_phases(key: str, epochs: int = 2, **fields: object) -> Recipe:
-    head, trunk = PARTS[key]
-    phases = (
-        Phase(name="head", epochs=epochs, rates={head: 1e-2}),
-        Phase(name="all", epochs=epochs, rates={head: 1e-2, trunk: 1e-3}, batch_norm="train"),
-    )
-    return Recipe(phases=phases, batch=4, **fields)  # type: ignore[arg-type]
-
-
-def job(clips: Path, out: Path, key: str, recipe: Recipe | None = None, **fields: object) -> Job:
-    data = open_data(f"videomem:{clips}#split=split.csv")
-    return Job(f"tiny-{key}", [data], recipe or two_phases(key), out, **fields)  # type: ignore[arg-type]
-
-
-def use(monkeypatch: pytest.MonkeyPatch, key: str, change: Callable[[System], System]) -> None:
-    """A system of a kind, changed after it was built."""
-    entry = ENTRIES[key]
-    made = SystemEntry(entry.id, lambda *a, **k: change(entry.build(*a, **k)), entry.options)
-    monkeypatch.setitem(system._systems, entry.id, made)
 
 
 @pytest.mark.parametrize("key", list(ENTRIES))
@@ -289,68 +257,6 @@ def test_the_whole_set_at_once(clips: Path, tmp_path: Path) -> None:
     train(job(clips, tmp_path / "run", "frame", Recipe(phases=(phase,), augmentation=PLAIN)), after_epoch=runs.append)
     assert float(runs[-1].history[-1]["loss"]) < 0.5 * float(runs[-1].history[0]["loss"])
     assert len(runs[-1].history) == 5
-
-
-class Scaled(nn.Module):
-    """A head on standardised features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale, self.out = Standardise(16), nn.Linear(16, 1)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.out(self.scale(features))
-
-
-def test_parts_are_fitted_before_the_first_phase_and_where_a_phase_says_so(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def fit(network: System, data: FitData) -> None:
-        rows = data.entering("head.scale")
-        seen.append((rows.values, rows.scores))
-        scale = network.get_submodule("head.scale")
-        assert isinstance(scale, Standardise)
-        scale.fit([rows.values])
-
-    def changed(made: System) -> System:
-        module = made.graphs["model"].module
-        module.head = made.head = Scaled()  # type: ignore[assignment]
-        made.last = ("head.out",)
-        made.fitted = (FittedPart("head.scale", fit),)
-        return made
-
-    use(monkeypatch, "frame", changed)
-    recipe = two_phases("frame", 1)
-    last = msgspec.structs.replace(recipe.phases[0], name="again", refit=True)
-    best = train(job(clips, tmp_path / "run", "frame", msgspec.structs.replace(recipe, phases=(*recipe.phases, last))))
-    assert len(seen) == 2
-    # Eight videos of training, each at 0, 1, 2 and 3 s, with the video's score.
-    assert [tuple(values.shape) for values, _ in seen] == [(32, 16)] * 2
-    assert len(torch.unique(seen[0][1])) == 8
-    loaded = load_system(system._systems["tiny-frame"], [str(best)])
-    scale = loaded.network.get_submodule("head.scale")
-    assert any(torch.allclose(scale.mean, values.mean(0), atol=1e-4) for values, _ in seen)
-    # Who starts from these weights has the fit already.
-    seen.clear()
-    train(job(clips, tmp_path / "more", "frame", recipe, init=str(best)))
-    assert not seen
-
-
-def test_parts_that_nothing_enters_are_told(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def changed(made: System) -> System:
-        made.graphs["model"].module.idle = made.idle = Standardise(3)  # type: ignore[assignment]
-        made.fitted = (FittedPart("idle", lambda network, data: void(data.entering("idle"))),)
-        return made
-
-    use(monkeypatch, "frame", changed)
-    with pytest.raises(TrainingError, match="nothing enters the part 'idle'"):
-        train(job(clips, tmp_path / "run", "frame"))
-
-
-def void(*_: object) -> None:
-    """Takes anything."""
 
 
 def test_start_weights_of_parts_and_options(clips: Path, tmp_path: Path) -> None:
