@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedge.console import status
+from memedge.errors import MemedgeError
 from memedge.titles import ROLE, title_shape
 from memedge_engines import bundle as bundles
 from memedge_engines import extractors
@@ -114,8 +115,8 @@ def check_hosts(network: System) -> None:
         if node.kind != "graph":
             try:
                 extractors.find(node)
-            except Exception as error:
-                raise ExportError(f"this system cannot run here: {error}") from None
+            except MemedgeError as error:
+                raise ExportError(f"this system cannot run here: {error.message}", fix=error.fix) from None
 
 
 def assemble(

@@ -8,7 +8,7 @@ pans and zooms over it, so that motion is not nothing; a system that looks at on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from memedge_engines.preprocess import Preprocessor
 from memedge_engines.trace import Call, FrameTime, behind, trace
 
 from .data.pictures import Picture
+from .errors import ExportError
 
 RATE = 30
 """Frames a second of what is shown: every published sampling falls on its grid or is nearest to it."""
@@ -53,7 +54,11 @@ class Timeline:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Timeline:
-        """The timeline of a dataflow; calls with short windows where 32 s do not fill them."""
+        """The timeline of a dataflow; calls with short windows where 32 s do not fill them.
+
+        Raises:
+            ExportError: a target has no score after 32 s.
+        """
         wanted = {target.source.partition(".")[0] for target in manifest.targets}
         seconds = 1 / RATE
         while True:
@@ -65,8 +70,9 @@ class Timeline:
         finals = {}
         for node, call in whole.items():
             ran = [one for one in calls if one.node == node]
-            if call is not None or ran:
-                finals[node] = (call or ran[-1]).number
+            if not ran:
+                raise ExportError(f"node '{node}' gives no score within {_LONGEST_S:g} s of frames; expected one")
+            finals[node] = (call or ran[-1]).number
         chosen = tuple(behind(calls, manifest, finals.values()))
         source = {(n.name, i.name) for n in manifest.nodes for i in n.inputs if i.source == "source"}
         frames = {
@@ -85,27 +91,30 @@ class Timeline:
 
     def until(self, name: str) -> Timeline:
         """The part of the timeline that the calls of one node hang on, themselves included."""
-        by_number = {call.number: call for call in self.calls}
-        sources = {(node.name, item.name): item.source for node in self.manifest.nodes for item in node.inputs}
-        needed: set[int] = set()
-        waiting = [call.number for call in self.calls if call.node == name]
-        while waiting:
-            number = waiting.pop()
-            if number not in needed:
-                needed.add(number)
-                for item, refs in by_number[number].inputs.items():
-                    if sources[by_number[number].node, item] not in ("source", "caller"):
-                        waiting.extend(refs)
+        needed = self.behind(call.number for call in self.calls if call.node == name)
         calls = tuple(call for call in self.calls if call.number in needed)
         looked = {
             position
             for call in calls
-            for item, positions in call.inputs.items()
-            if sources[call.node, item] == "source"
-            for position in positions
+            for item in self.manifest.node(call.node).inputs
+            if item.source == "source"
+            for position in call.inputs[item.name]
         }
         times = {position: time for position, time in self.times_s.items() if position in looked}
         return Timeline(self.manifest, calls, times, self.finals)
+
+    def behind(self, numbers: Iterable[int], known: Collection[int] = ()) -> set[int]:
+        """Numbers of these calls and of all that they hang on; what is behind ``known`` ones is not asked for."""
+        by_number = {call.number: call for call in self.calls}
+        needed: set[int] = set()
+        waiting = [number for number in numbers if number not in known]
+        while waiting:
+            call = by_number[waiting.pop()]
+            needed.add(call.number)
+            for item in self.manifest.node(call.node).inputs:
+                if item.source not in ("source", "caller"):
+                    waiting += [n for n in call.inputs[item.name] if n not in needed and n not in known]
+        return needed
 
 
 class Fitter:
@@ -175,14 +184,16 @@ def run_calls(
         run: computes a graph node: inputs and outputs with a batch axis, a row a clip.
         storages: how a graph node's file takes its inputs.
         see: shown every call of a graph node with its inputs, before it runs.
-        known: calls that need not run, with their values as they are returned.
+        known: calls that need not run, with their values as they are returned; only what the final scores need
+            besides is run then.
 
     Returns:
         Number of a call to ``node.output`` to its values, a row a clip.
     """
     found: dict[int, dict[str, NDArray[Any]]] = dict(known or {})
+    needed = None if known is None else timeline.behind(timeline.finals.values(), known)
     for call in timeline.calls:
-        if call.number in found:
+        if needed is not None and call.number not in needed:
             continue
         node = timeline.manifest.node(call.node)
         gathered = [

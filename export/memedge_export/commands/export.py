@@ -52,7 +52,9 @@ def command(
             "Default: $MEMEDGE_CALIB, ./calib, else generated pictures.",
         ),
     ] = None,
-    calib_frames: Annotated[int, typer.Option("--calib-frames", help="Pictures that calibrate.")] = 512,
+    calib_frames: Annotated[
+        int, typer.Option("--calib-frames", help="Pictures that calibrate; a quarter as many clips.")
+    ] = 512,
     gate_frames: Annotated[int, typer.Option("--gate-frames", help="Pictures held out for the fidelity gate.")] = 200,
     calib_method: Annotated[
         str, typer.Option("--calib-method", help="auto (each is measured), minmax, percentile or entropy.")

@@ -44,6 +44,10 @@ class SystemScores:
         self._timeline, self._floats, self._clips, self._threads = timeline, dict(floats), clips, threads
         self._kept: dict[tuple[int, int], dict[str, NDArray[Any]]] = {}
         self._sessions: dict[str, Any] = {}
+        nodes = timeline.manifest.nodes
+        read = {item.source.partition(".")[0] for node in nodes if node.kind == "graph" for item in node.inputs}
+        # What only host nodes read (every frame's part of a histogram) is not worth its room.
+        self._worth_keeping = read | {target.source.partition(".")[0] for target in timeline.manifest.targets}
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -101,7 +105,8 @@ class SystemScores:
 
         found = run_calls(self._timeline, [self._clips[row] for row in rows], run, known=known)
         for call in self._timeline.calls:
-            if call.node not in fresh and call.number not in known:
+            wanted = call.node in self._worth_keeping and call.node not in fresh
+            if wanted and call.number in found and call.number not in known:
                 for place, row in enumerate(rows):
                     values = {name: np.array(array[place]) for name, array in found[call.number].items()}
                     if sum(array.nbytes for array in values.values()) <= _LARGEST_KEPT:
