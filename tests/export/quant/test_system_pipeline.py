@@ -28,6 +28,7 @@ from memedge_export.quant.calib_clips import read_clips
 from memedge_export.quant.calib_origins import Item, Video
 from memedge_export.quant.options import QuantOptions
 from memedge_export.quant.scoring import open_model
+from memedge_export.quant.system_lowering import NodeRanges, NodeSource, SystemLowerings
 from memedge_export.system_clips import Fitter, Timeline, final_scores, moved, run_calls
 from memedge_export.system_graphs import run_module
 
@@ -185,3 +186,24 @@ def test_clips_of_a_video_are_the_frames_nearest_to_their_times(tmp_path: Path) 
     assert isinstance(clip, dict)
     (pictures,) = clip.values()
     assert len({picture.tobytes() for picture in pictures.values()}) == 4
+
+
+def test_promoted_layers_of_one_node_stay_float(sequence: Bundle) -> None:
+    """The gate names layers ``node/layer``; the bundle's own range tables lower the same graphs again."""
+    tables = NodeRanges.decode((sequence.path / "ranges.json").read_bytes(), "ranges.json").nodes
+    assert set(tables) == {"picture"}
+    graph = (sequence.path / "picture.onnx").read_bytes()
+    sources = {
+        "picture": NodeSource(graph, "int8", tables={"percentile": tables["picture"]}),
+        "head": NodeSource((sequence.path / "head.onnx").read_bytes(), "fp32"),
+    }
+    lowerings = SystemLowerings(sources)
+    whole = lowerings.lower("cpu", "percentile", frozenset())
+    assert whole.nodes["picture"].model == (sequence.path / "picture.cpu.onnx").read_bytes()
+    assert (whole.forms, whole.mac_share) == ({"picture": "cpu", "head": "fp32"}, 1.0)
+    first, second = whole.quantized
+    part = lowerings.lower("cpu", "percentile", frozenset({first}))
+    assert part.quantized == (second,)
+    assert part.floated[first] == "excluded"
+    work = {layer.name: layer.macs for layer in lowerings.layers("cpu") if layer.op == "Conv"}
+    assert part.mac_share == pytest.approx(work[second] / sum(work.values()))
