@@ -46,9 +46,12 @@ class _Ear:
         rows = torch.arange(begin, begin + count).repeat_interleave(max(1, len(values) // max(count, 1)))
         self.rows.append((values, rows))
 
-    def take(self) -> list[tuple[Tensor, Tensor]]:
-        """What was heard since the last call."""
-        found, self.rows, self._done = self.rows, [], 0
+    def take(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """What was heard of the node's last ``count`` rows, numbered from 0: before a group of records runs, each of
+        them may have run alone, for what frozen parts give to be kept."""
+        begin = self._done - count
+        found = [(values, rows - begin) for values, rows in self.rows if int(rows[0]) >= begin]
+        self.rows, self._done = [], 0
         return found
 
     @contextmanager
@@ -101,7 +104,7 @@ class TrainingData:
                 for group, table, _ in groups:
                     samples = torch.tensor(table.nodes[owners[0]].samples)
                     records = torch.tensor([one.record for one in group])
-                    for found, rows in ear.take():
+                    for found, rows in ear.take(len(samples)):
                         values.append(found)
                         scores.append(targets[records[samples[rows]]])
                         count += len(found)
