@@ -26,7 +26,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 FRAME_IDS = ("resnet18", "resnet101")
-COLUMNS = ("counts", "trained", "imported", "streamed")
+# Combinations of M3-S's modules, whose networks are those of m3s, m3s-low, m3s-mid, m3s-high and m3s-sim.
+MIXED = tuple(f"m3s-{letters}" for letters in ["lmh", "lms", "lhs", "mhs", "lm", "lh", "ls", "mh", "ms", "hs"])
 NARROW = 0.125
 _SLOWEST_S = 1800
 
@@ -166,7 +167,7 @@ def child(stage: str, name: str) -> dict[str, Any]:
         return {"error": f"took more than {_SLOWEST_S} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     found: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": done.stderr.strip().splitlines()[-1:]}
-    return {**found, "took_s": round(time.monotonic() - begin, 1)}
+    return {**found, "took_s": round(time.monotonic() - begin, 1), "load": round(os.getloadavg()[0], 1)}
 
 
 def main() -> None:
@@ -188,7 +189,7 @@ def main() -> None:
         return
     result: dict[str, Any] = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
     if chosen.stage in ("full", "narrow"):
-        for name in chosen.ids or ids():
+        for name in chosen.ids or [name for name in ids() if chosen.stage == "narrow" or name not in MIXED]:
             kept = result.setdefault(name, {}).get(chosen.stage)
             if kept and "error" not in kept and not chosen.again:
                 continue
