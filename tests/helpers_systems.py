@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from memedge_engines.manifest import Crop, Node, NodeInput, NodeOutput, Preprocess, Resize, Target
+from memedge_export import system_graphs
 from memedge_export.blocks.as_2d import as_2d
 from memedge_export.blocks.clip_layers import ClipMean
 from memedge_export.models import squash_preset
 from memedge_export.models.frame import FIRST
 from memedge_export.models.system import Graph, System, SystemEntry, graph_node
+from memedge_export.onnx_export import Exported
 
 SIDE = 32
 PICTURE = squash_preset(SIDE, SIDE)
@@ -173,3 +176,20 @@ ENTRIES = {
     build.__name__: SystemEntry(f"tiny-{build.__name__}", build, {"weight": 0.0} if build is hybrid else {})
     for build in (frame, clip, sequence, hybrid)
 }
+
+_graphs: dict[tuple[Any, ...], Exported] = {}
+
+
+def each_graph_once(patch: pytest.MonkeyPatch) -> None:
+    """torch's exporter takes seconds: the graph of the same weights and shapes is made once, over all test modules."""
+    real = system_graphs.export_module
+
+    def remembered(module: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str], form: Any) -> Exported:
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in examples.items())
+        state = tuple(float(tensor.double().sum()) for tensor in module.state_dict().values())
+        key = (type(module), shapes, tuple(outputs), state)
+        if key not in _graphs:
+            _graphs[key] = real(module, examples, outputs, form)
+        return _graphs[key]
+
+    patch.setattr(system_graphs, "export_module", remembered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 import memedge
-from helpers_systems import ENTRIES
+from helpers_systems import ENTRIES, each_graph_once
 from memedge.errors import MemedgeError
 from memedge.info import info_lines
 from memedge.verify import verify
@@ -24,6 +25,13 @@ from memedge_export.errors import ExportError
 from memedge_export.models import system
 from memedge_export.models.system import System, build_system
 from memedge_export.onnx_export import export_module, fold_batch_norm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _graphs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        each_graph_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

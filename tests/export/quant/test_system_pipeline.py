@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 import memedge
 from helpers_lowering import build_rtx
-from helpers_systems import ENTRIES
+from helpers_systems import ENTRIES, each_graph_once
 from helpers_video import numbered, write_video
 from memedge import fidelity
 from memedge.info import info_lines
@@ -36,8 +36,9 @@ FEW = QuantOptions(frames=32, gate_frames=12, small_gate=True, method="percentil
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_other_pictures() -> Any:
+def _graphs_once_and_few_other_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        each_graph_once(patch)
         patch.setattr(system_pipeline, "OTHER_FRAMES", 8)
         patch.setattr(system_pipeline, "_OTHER_CLIPS", 8)
         yield
