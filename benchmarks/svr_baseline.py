@@ -17,13 +17,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from memedge_export.data.folds import folds
 from memedge_export.data.pictures import read_picture
 from memedge_export.data.readers import open_data
 from memedge_export.eval.metrics import spearman
 from memedge_export.train.kernel_teacher import Scaling
-from numpy.typing import NDArray
-from PIL import Image
 
 SIDE = 128
 FOLDS = 5

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers_blocks import export_block, largest_difference, operators
 
+from helpers_blocks import export_block, largest_difference, operators
 from memedge_export.blocks.mlp_head import MlpHead, mish
 from memedge_export.models import count
 
