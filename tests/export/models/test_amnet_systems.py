@@ -205,13 +205,17 @@ def _readings(bundle: Bundle, clip: Path, *sinks: Sink) -> list[memedge.Reading]
 
 
 @pytest.mark.slow
-def test_amnet_streamed_as_torch_scores_offline(tmp_path: Path, clip: Path, decoded: torch.Tensor) -> None:
-    bundle, network = _made("amnet", tmp_path, decoded)
+@pytest.mark.parametrize(("name", "step"), [("amnet", RATE), ("amnet-mean", RATE // 4)])
+def test_amnet_streamed_as_torch_scores_offline(
+    tmp_path: Path, clip: Path, decoded: torch.Tensor, name: str, step: int
+) -> None:
+    """A frame a second, or every quarter: the rolling score is the mean of 7 s, of 7 or 28 frames."""
+    bundle, network = _made(name, tmp_path, decoded)
     readings = _readings(bundle, clip)
     with torch.no_grad():
-        score, _, steps = network.graphs["model"].module(decoded[::RATE])
+        score, _, steps = network.graphs["model"].module(decoded[::step])
     scored = [r for r in readings if r.score is not None]
-    assert [r.frame_index for r in scored] == list(range(0, 7 * RATE, RATE))
+    assert [r.frame_index for r in scored] == list(range(0, 7 * RATE, step))
     assert readings[-1].rolling == pytest.approx(float(score.mean()), abs=1e-3)
     assert [r.score for r in scored] == pytest.approx(score[:, 0].tolist(), abs=1e-3)
     assert np.allclose([r.outputs["model.step_scores"] for r in scored], steps.numpy(), atol=1e-3)

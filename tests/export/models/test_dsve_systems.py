@@ -134,8 +134,9 @@ def scored(network: System) -> System:
         head(tensors, *text)
         hook.remove()
         gain = 0.2 / raw[0].std()
+        middle = 0.0 if network.get_submodule(network.last[0].rpartition(".")[0]).out_act == "sigmoid" else 0.5
         last.weight.mul_(gain)
-        last.bias.copy_((last.bias - raw[0].mean()) * gain + (0.5 if text else 0.0))  # a sigmoid follows, or nothing
+        last.bias.copy_((last.bias - raw[0].mean()) * gain + middle)
     return network
 
 
@@ -146,25 +147,29 @@ def words_file(folder: Path) -> Path:
     return path
 
 
-Made = dict[str, tuple[Bundle, System]]
+class Made(dict[str, tuple[Bundle, System]]):
+    """Bundles and the networks that they are of, by the system's name; each is made when it is first asked for."""
+
+    def __init__(self, entries: dict[str, SystemEntry], folder: Path) -> None:
+        super().__init__()
+        self.entries, self.folder = entries, folder
+
+    def __missing__(self, name: str) -> tuple[Bundle, System]:
+        network = scored(build_system(self.entries[name], seed=1, options={"embedding": True}))
+        save_file(network.state_dict(), self.folder / f"{name}.safetensors")
+        bundle = system_bundle.export_system(
+            self.entries[name],
+            [str(self.folder / f"{name}.safetensors")],
+            self.folder / name,
+            options={"embedding": "true"},
+            words=words_file(self.folder) if name == "ic-image-text" else None,
+        )
+        return self.setdefault(name, (bundle, network))
 
 
 @pytest.fixture(scope="module")
 def made(narrow_module: dict[str, SystemEntry], tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("dsve")
-    found = {}
-    for name in ("semantic-attention", "ic-image-text"):
-        network = scored(build_system(narrow_module[name], seed=1, options={"embedding": True}))
-        save_file(network.state_dict(), folder / f"{name}.safetensors")
-        bundle = system_bundle.export_system(
-            narrow_module[name],
-            [str(folder / f"{name}.safetensors")],
-            folder / name,
-            options={"embedding": "true"},
-            words=words_file(folder) if name == "ic-image-text" else None,
-        )
-        found[name] = (bundle, network)
-    return found
+    return Made(narrow_module, tmp_path_factory.mktemp("dsve"))
 
 
 PLAIN = {
@@ -245,6 +250,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "title", "words"),
     [
         ("semantic-attention", None, None),
+        pytest.param("semantic", None, None, marks=pytest.mark.slow),
+        pytest.param("ic-image", None, None, marks=pytest.mark.slow),
         ("ic-image-text", None, []),
         ("ic-image-text", "Dog-RUNS-sideways.webm", ["dog", "runs", "sideways"]),
     ],
