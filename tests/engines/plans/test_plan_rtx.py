@@ -45,11 +45,11 @@ def test_the_default_bundle(lowering: str) -> None:
     assert (header.tag, header.version) == ("vtrt", ())
     assert not [line for line in built.log if not line.startswith("warning")]
     assert [(t.name, t.mode, t.dtype, t.shape) for t in built.tensors] == [
-        ("frames", "input", "float32", (-1, 3, 80, 80)),
+        ("frames", "input", "float32", (-1, 3, 128, 128)),
         ("score", "output", "float32", (-1, 1)),
-        ("embedding", "output", "float32", (-1, 384)),
+        ("embedding", "output", "float32", (-1, 256)),
     ]
-    assert built.tensors[0].maximum == (4, 3, 80, 80)
+    assert built.tensors[0].maximum == (4, 3, 128, 128)
     # The library has no timing cache, says its documentation: nothing is asked of it, so it warns of nothing.
     assert (built.timing_cache, built.options.timing_cache_bytes) == (b"", 0)
     assert built.options.flags == (() if lowering == "fp32" else ("TF32",))
