@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = 0.125
-CALIBRATE, GATE = 32, 64
+CALIBRATE, GATE = 16, 48
 
 
 def narrow(name: str) -> dict[str, Any]:
