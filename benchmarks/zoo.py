@@ -3,7 +3,7 @@ say of training, imports and streaming.
 
     python benchmarks/zoo.py full [ID ...]     every system at full size: counts, graphs equal to torch, time a frame
     python benchmarks/zoo.py narrow [ID ...]   an eighth as wide: int8 / fp16 fidelity, TensorRT-RTX
-    python benchmarks/zoo.py tests             the tests that are marked with a column of the table
+    python benchmarks/zoo.py tests             the tests that zoo_tests names for a column of the table
     python benchmarks/zoo.py table             the table, from what the others found
     python benchmarks/zoo.py readme            the README's table of systems
 
@@ -137,24 +137,47 @@ def _full_frame(name: str) -> dict[str, Any]:
 
 
 def tests() -> dict[str, dict[str, str]]:
-    """(id, column) to ``passed``, ``failed`` or ``skipped``, of the tests marked ``zoo``."""
+    """Id to column to ``passed``, ``failed``, ``skipped`` or ``not run``, of the tests that ``zoo_tests`` names."""
+    from zoo_tests import NO_PUBLIC_FILES, TESTS
+
+    wanted = sorted({node for column in TESTS.values() for node in column})
+    files = sorted({node.partition("::")[0] for node in wanted})
+    outcomes: dict[str, str] = {}
+    for begin in range(0, len(files), _FILES_A_PROCESS):
+        some = files[begin : begin + _FILES_A_PROCESS]
+        outcomes |= _ran([node for node in wanted if node.partition("::")[0] in some])
+    found: dict[str, dict[str, str]] = {name: {"imported": "none public"} for name in NO_PUBLIC_FILES}
+    for column, nodes in TESTS.items():
+        for node, names in nodes.items():
+            # Without brackets a node is the test with all its parameters.
+            own = [outcomes[case] for case in outcomes if node in (case, case.partition("[")[0])]
+            for name in names:
+                row = found.setdefault(name, {})
+                row[column] = min([*own, row.get(column, "passed")] if own else ["not run"], key=_WORST.index)
+    return found
+
+
+_FILES_A_PROCESS = 8
+_WORST = ("failed", "not run", "skipped", "passed")
+
+
+def _ran(nodes: list[str]) -> dict[str, str]:
+    """Node id to outcome, of tests that ran in one process."""
     report = HERE.parent / "out" / "zoo-tests.xml"
     report.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "zoo", f"--junitxml={report}"]
-    subprocess.run([*command, "tests/export"], cwd=HERE.parent, check=False)
-    found: dict[str, dict[str, str]] = {}
+    report.unlink(missing_ok=True)
+    # Of the two forms of the report only the older one names files.
+    options = ["-q", "-p", "no:cacheprovider", "-m", "slow or not slow", "-o", "junit_family=xunit1"]
+    command = [sys.executable, "-m", "pytest", *options, f"--junitxml={report}", *nodes]
+    subprocess.run(command, cwd=HERE.parent, check=False)
+    if not report.is_file():
+        return {}
+    outcomes = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        outcome = "passed"
-        for kind in ("failure", "error", "skipped"):
-            if case.find(kind) is not None:
-                outcome = "skipped" if kind == "skipped" else "failed"
-        for item in case.iter("property"):
-            if item.get("name") != "zoo":
-                continue
-            column, _, name = str(item.get("value")).partition(":")
-            row = found.setdefault(name, {})
-            row[column] = outcome if row.get(column) in (None, "passed") else row[column]
-    return found
+        kinds = {child.tag for child in case}
+        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        outcomes[f"{case.get('file')}::{case.get('name')}"] = outcome
+    return outcomes
 
 
 def child(stage: str, name: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ Written by `benchmarks/zoo.py table` from `zoo.json`. Random weights; parameters
 size, one thread pool of this machine's two shared cores (medians of three, read them as an order of magnitude); int8,
 fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an eighth as wide, calibrated on 16
 and judged on 48 generated pictures or moving clips. "trained a step", "public files" and "streamed" are tests that ran
-(`pytest -m zoo`): each phase of the recipe for a few steps on generated data; files with the public names and shapes;
+(`zoo.py tests`): each phase of the recipe for a few steps on generated data; files with the public names and shapes;
 the live score at the end of the published window against torch on frames picked by the published rule. Load: seconds of
 one inference thread pool a second of video, at the published cadence, on the float graph. Cells of a lowering: Spearman
 with the float score, share of multiply-adds in low precision."""

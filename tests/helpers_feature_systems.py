@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from helpers_features import textured
 from helpers_offline import tensor
+from helpers_steps import thin
 from helpers_video import write_video
 from memedge_engines.bundle import Bundle
 from memedge_engines.features.aesthetics import aes_lite_vector
@@ -25,7 +25,7 @@ from memedge_export import system_bundle
 from memedge_export.blocks.standardise import Standardise
 from memedge_export.checkpoint import CheckpointInfo, save
 from memedge_export.models.presets import C3D112, INCEPTION299
-from memedge_export.models.system import System, SystemEntry, build_system, system_entry
+from memedge_export.models.system import System, SystemEntry, build_system
 
 RATE = 24
 WIDTH = 0.0625
@@ -35,13 +35,7 @@ Offline = Callable[[System, Pictures], float]
 
 def narrow(name: str, width: float = WIDTH) -> SystemEntry:
     """The system, narrower."""
-    found = system_entry(name)
-    assert found is not None
-
-    def build(by: float = 1.0, **given: Any) -> System:
-        return found.build(width * by, **given)
-
-    return dataclasses.replace(found, build=build)
+    return thin(name, width)
 
 
 @functools.lru_cache(2)

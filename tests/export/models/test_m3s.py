@@ -11,33 +11,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
+import helpers_m3s
 import memedge
-from helpers_media import pillow_picture
-from helpers_offline import decode, tensor
-from helpers_video import write_video
+from helpers_offline import decode
 from memedge.errors import UsageError
 from memedge.models import card
-from memedge.pictures import picture
 from memedge_engines.bundle import Bundle
-from memedge_engines.features.flow import flow
-from memedge_engines.features.hog import hog_vector
-from memedge_engines.features.lowlevel import blurriness_of, brightness_of, contrast_of
 from memedge_engines.trace import FrameTime, trace
-from memedge_export import system_bundle
 from memedge_export.blocks.distance_measures import Distinctiveness
 from memedge_export.blocks.m3s_head import M3sHead
 from memedge_export.models import count, m3s
-from memedge_export.models.presets import csn, plain256
 from memedge_export.models.system import System, SystemEntry, build_system, system_entry
 from memedge_export.system_weights import load_system
 from memedge_export.train.fitting import Rows
 from memedge_export.train.recipes import default_of, recipe_for
-
-RATE = 15
-SMALL = m3s.Clip(5, 32)
 
 
 def _entry(name: str) -> SystemEntry:
@@ -88,36 +76,13 @@ def test_every_combination_is_there_once() -> None:
         build_system(_entry("m3s-low"), options={"low_hz": "4"})
 
 
-class _Trunk(torch.nn.Module):
-    """Stands for HRNet or CSN: 16 features of pictures or clips."""
-
-    features = 16
-
-    def __init__(self, conv: type[torch.nn.Conv2d] | type[torch.nn.Conv3d]) -> None:
-        super().__init__()
-        self.conv = conv(3, 16, 3, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        x = torch.relu(self.conv(x))
-        return (x.mean(tuple(range(2, x.dim()))),)
-
-
-def _network(letters: str = "lmhs", clip: m3s.Clip = SMALL, low_hz: int = 1, own: bool = False, **more: Any) -> System:
-    """A small one; ``own``: with narrow, shallow copies of its own trunks, else with stand-ins."""
-    mid = m3s.Mid(4, 8, (1, 1, 1), 1) if own else _Trunk(torch.nn.Conv2d)
-    high = m3s.High(0.125, (1, 1, 1, 1)) if own else _Trunk(torch.nn.Conv3d)
-    sims = {"mid": Distinctiveness(mid.features, 6), "high": Distinctiveness(high.features, 5)}
-    parts = m3s.Parts(letters, mid, high, sims, clip, low_hz=low_hz, **more)
-    return m3s.system(parts, "short_term")
-
-
 def _film(seconds: float, fps: int) -> list[FrameTime]:
     return [FrameTime(i / fps, 1 / fps, i) for i in range(round(seconds * fps))]
 
 
 @pytest.mark.parametrize("fps", [15, 24, 30])
 def test_the_head_sees_one_clip_and_nothing_else(fps: int) -> None:
-    network = _network(clip=m3s.CLIPS["45x256"], low_hz=15)
+    network = helpers_m3s.network(clip=m3s.CLIPS["45x256"], low_hz=15)
     calls = trace(network.dataflow, _film(7, fps))
     heads = [call for call in calls if call.node == "head"]
     assert [call.complete for call in heads] == [True, True]
@@ -138,7 +103,7 @@ def test_the_head_sees_one_clip_and_nothing_else(fps: int) -> None:
 @pytest.mark.parametrize(("name", "low_hz", "count"), [("45x256", 5, 15), ("45x256", 3, 9), ("16x112", 15, 43)])
 def test_cheaper_clips_are_seen_whole(name: str, low_hz: int, count: int) -> None:
     clip = m3s.CLIPS[name]
-    calls = trace(_network(clip=clip, low_hz=low_hz, mid_frames=5).dataflow, _film(3, 30))
+    calls = trace(helpers_m3s.network(clip=clip, low_hz=low_hz, mid_frames=5).dataflow, _film(3, 30))
     (head,) = [call for call in calls if call.node == "head"]
     assert head.complete
     assert len(calls[head.inputs["brightness"][0]].inputs["values"]) == count == clip.low_frames(low_hz)
@@ -177,7 +142,7 @@ class _Data:
 
 def test_fitted_parts() -> None:
     torch.manual_seed(0)
-    network = _network("lmh")
+    network = helpers_m3s.network("lmh")
     assert [part.part for part in network.fitted] == ["pca", "head.standard"]
     raw = torch.randn(40, 15) * 3 + 5
     raw[:, 14] = 12 + torch.rand(40)
@@ -193,13 +158,13 @@ def test_fitted_parts() -> None:
     (found,) = network.graphs["pca"].module(hogs)
     assert torch.allclose(found.std(0), torch.ones(10), atol=1e-2)
     assert data.asked[0] == ("pca", 4000)
-    both = [part.part for part in _network().fitted]
+    both = [part.part for part in helpers_m3s.network().fitted]
     assert both == ["pca", "head.sims.mid", "head.sims.high", "head.standard"]
 
 
 def test_contributions_are_the_scores_that_modules_add() -> None:
     torch.manual_seed(1)
-    network = _network()
+    network = helpers_m3s.network()
     head = network.graphs["head"].module.eval()
     sizes = (10, 1, 1, 1, 1, 1, 16, 16)
     inputs = [torch.rand(3, size) for size in sizes]
@@ -247,22 +212,9 @@ def test_released_heads(tmp_path: Path, inside: int, slots: tuple[int, int]) -> 
 @pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)])
 def small(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[System, Bundle]:
     """A small system whose scores depend on every module, and its bundle."""
-    folder = tmp_path_factory.mktemp("m3s")
     torch.manual_seed(3)
-    network = _network(own=request.param).eval()
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.weight.fill_(0.5)
-        standard = network.get_submodule("head.standard")
-        standard.mean.copy_(torch.tensor([0.0] * 10 + [120, 60, 0.5, 10, 12]))
-        standard.std.copy_(torch.tensor([1.0] * 10 + [60, 30, 0.5, 20, 2]))
-        for layer in network.get_submodule("head").mlp:
-            layer.weight *= 2
-    file = folder / "weights.safetensors"
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
-    entry = SystemEntry("m3s-small", lambda *a, **b: _network(own=request.param))
-    return network, system_bundle.export_system(entry, [str(file)], folder / "bundle")
+    network = helpers_m3s.lively(helpers_m3s.network(own=request.param).eval())
+    return network, helpers_m3s.bundle_of(network, tmp_path_factory.mktemp("m3s"), own=request.param)
 
 
 @pytest.mark.usefixtures("opencv")
@@ -279,52 +231,11 @@ def test_the_bundle_is_a_dataflow_of_plain_graphs(small: tuple[System, Bundle]) 
     assert bundle.manifest.provenance.extractors == dict.fromkeys(names, "1")
 
 
-def _clip(path: Path) -> Path:
-    """Six seconds at 15 frames a second; another picture each second, moving. Textured all over: gradients of flat
-    areas, and logarithms of theirs, would be those of rounding errors."""
-    rng = np.random.default_rng(0)
-    pictures = []
-    for second in range(6):
-        still = np.asarray(Image.fromarray(picture(200 + second)).resize((192, 128)), np.float64)
-        texture = np.kron(rng.normal(size=(32, 48, 1)), np.ones((4, 4, 1))) * 25
-        still = np.clip(0.7 * still + 38 + texture, 0, 255).astype(np.uint8)
-        pictures += [np.roll(still, 2 * step, 1) for step in range(RATE)]
-    return write_video(path, pictures, rate=RATE, options={"crf": "8"})
-
-
-def _offline(network: System, frames: list[np.ndarray], begin: int, bytes_per_s: float) -> list[np.ndarray]:
-    """Outputs of the head for the clip that begins at frame ``begin``: frames by their times, Pillow and torch."""
-    module = {name: graph.module.eval() for name, graph in network.graphs.items()}
-    rgb = [pillow_picture(frames[begin + RATE * second], plain256()) for second in range(3)]
-    pairs = [
-        [pillow_picture(frames[begin + RATE * second + at], plain256("gray")).squeeze() for at in (-1, 0)]
-        for second in (1, 2)
-    ]
-    shown = [begin + round(0.6 * k * RATE) for k in range(5)]
-    with torch.no_grad():
-        hogs = torch.from_numpy(np.stack([hog_vector(one) for one in rgb]))
-        raw = [module["pca"](hogs)[0].mean(0, keepdim=True)]
-        for values in (
-            [brightness_of(one) for one in rgb],
-            [contrast_of(one) for one in rgb],
-            [np.log1p(np.hypot(*flow(*pair, "farneback").astype(np.float64)).mean()) for pair in pairs],
-            [blurriness_of(one) for one in rgb],
-        ):
-            raw.append(torch.tensor([[np.mean(values)]], dtype=torch.float32))
-        item = network.node("mid").inputs[0].preprocess
-        assert item is not None
-        mid = module["mid"](tensor(frames[begin], item))[0]
-        clip = torch.stack([tensor(frames[at], csn(SMALL.side))[0] for at in shown], 1)[None]
-        high = module["high"](clip)[0]
-        found = module["head"](*raw, torch.tensor([[bytes_per_s]]), mid, high)
-    return [one.numpy()[0] for one in found]
-
-
 @pytest.mark.usefixtures("opencv")
 @pytest.mark.parametrize("bytes_per_s", [0.0, 250_000.0])
 def test_streamed_as_torch_scores_offline(small: tuple[System, Bundle], tmp_path: Path, bytes_per_s: float) -> None:
     network, bundle = small
-    clip = _clip(tmp_path / "clip.mp4")
+    clip = helpers_m3s.write_film(tmp_path / "clip.mp4")
     frames = decode(clip)
     caller = {"bytes_per_s": [bytes_per_s]} if bytes_per_s else {}
     with memedge.load(bundle.path, engine="onnxruntime") as scorer:
@@ -333,7 +244,7 @@ def test_streamed_as_torch_scores_offline(small: tuple[System, Bundle], tmp_path
         video = stream.summary.video_score["short_term"]
     scored = [reading for reading in readings if reading.score is not None]
     assert [reading.frame_index for reading in scored] == [36, 81]
-    expected = [_offline(network, frames, begin, bytes_per_s) for begin in (0, 45)]
+    expected = [helpers_m3s.offline(network, frames, begin, bytes_per_s) for begin in (0, 45)]
     scores = [float(one[0][0]) for one in expected]
     assert abs(scores[0] - scores[1]) > 0.01, "scores that never change would prove nothing"
     assert [reading.score for reading in scored] == pytest.approx(scores, abs=1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers_sets import gray_memento
-from memedge_export.models import system
+from helpers_steps import use_thin
 from memedge_export.models.system import build_system, system_entry
 from memedge_export.train import start
 
@@ -25,19 +24,9 @@ def memento(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systems of a 32nd of their width; dropout would hide in a few steps what is learnt."""
+    """Systems of a 32nd of their width."""
     for name in ("amnet", "amnet-rnn", "amnetvid"):
-        real = system_entry(name)
-        assert real is not None
-
-        def build(width: float = 1.0, real: system.SystemEntry = real, **given: object) -> system.System:
-            network = real.build(width / 32, **given)
-            for module in network.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-            return network
-
-        monkeypatch.setitem(system._systems, name, dataclasses.replace(real, build=build))
+        use_thin(monkeypatch, name, 1 / 32, dropout=False)
 
 
 def _trained(name: str, memento: Path, out: Path, epochs: int, *overrides: str) -> tuple[dict, dict, list[float]]:

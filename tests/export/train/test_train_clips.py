@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 import torch
 
 from helpers_sets import GRAY_LEVELS, gray_videomem
+from helpers_steps import use_thin
 from memedge_export import weights
 from memedge_export.data import open_data
-from memedge_export.models import system
 from memedge_export.models.system import build_system, system_entry
 from memedge_export.train import state
 from memedge_export.train.loop import Job, train
@@ -43,15 +42,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr(state, "draw_curves", lambda *_: None)
     for name, more in SMALL.items():
-        real = system_entry(name)
-        assert real is not None
-
-        def build(
-            width: float = 1.0, *, _of: system.SystemEntry = real, _more: dict[str, Any] = more, **given: Any
-        ) -> system.System:
-            return _of.build(0.04 * width, **_more, **given)
-
-        monkeypatch.setitem(system._systems, name, dataclasses.replace(real, build=build))
+        use_thin(monkeypatch, name, 0.04, **more)
 
 
 def learn(name: str, clips: Path, out: Path, epochs: tuple[int, ...], **options: str) -> tuple[list[float], set[str]]:

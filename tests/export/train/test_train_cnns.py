@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers_steps import use_thin
 from helpers_training import write_set
-from memedge_export.models import system
 from memedge_export.models.system import build_system, system_entry
 from memedge_export.train import start, state
 
@@ -28,15 +27,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "draw_curves", lambda *_: None)
     for name, by in WIDTHS.items():
-        real = system_entry(name)
-        assert real is not None
-
-        def build(
-            width: float = 1.0, real: system.SystemEntry = real, by: float = by, **given: object
-        ) -> system.System:
-            return real.build(by * width, **given)
-
-        monkeypatch.setitem(system._systems, name, dataclasses.replace(real, build=build))
+        use_thin(monkeypatch, name, by)
 
 
 def run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from helpers_sets import gray_memento
+from helpers_steps import use_thin
 from memedge.titles import tokenise
-from memedge_export.models import dsve, squash_preset, system
+from memedge_export.models import dsve, squash_preset
 from memedge_export.models.system import build_system, system_entry
 from memedge_export.train import start
 from memedge_export.word_vectors import read_words
@@ -49,13 +49,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dsve, "_PRESETS", dict.fromkeys(dsve._PRESETS, squash_preset(64, 64)))
     monkeypatch.setattr(dsve, "TOKENS", LENGTH)
     for name in ("ic-image-text", "semantic-attention"):
-        real = system_entry(name)
-        assert real is not None
-
-        def build(width: float = 1.0, real: system.SystemEntry = real, **given: object) -> system.System:
-            return real.build(width / 32, **given)
-
-        monkeypatch.setitem(system._systems, name, dataclasses.replace(real, build=build))
+        use_thin(monkeypatch, name, 1 / 32)
 
 
 def losses_of(run: Path) -> list[tuple[str, float]]:

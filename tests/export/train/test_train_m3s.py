@@ -11,23 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import helpers_m3s
 from helpers_sets import gray_memento
-from memedge_export.blocks.distance_measures import Distinctiveness
 from memedge_export.models import m3s, system
 from memedge_export.train import start
 
 pytest.importorskip("cv2", reason="optical flow needs OpenCV (pip install 'memedge[opencv]')")
-_SLOTS = 3
 
 
 def _build(width: float = 1.0, **given: Any) -> system.System:
-    """Shallow trunks, five frames of 32 x 32, low-level values once a second."""
-    mid, high = m3s.Mid(4, 8, (1, 1, 1), 1), m3s.High(0.125, (1, 1, 1, 1))
-    sims = {
-        kind: Distinctiveness(size, _SLOTS, faithful_labels=True)
-        for kind, size in (("mid", mid.features), ("high", high.features))
-    }
-    return m3s.system(m3s.Parts("lmhs", mid, high, sims, m3s.Clip(5, 32), low_hz=1), "short_term")
+    return helpers_m3s.network(own=True, faithful_labels=True)
 
 
 @pytest.fixture(scope="module")
