@@ -138,8 +138,11 @@ def twin(bundle: Bundle) -> Any | None:
 
 
 def _norm_of(key: str) -> str | None:
-    """The convolution before a batch norm, by torchvision's names: bn1 of conv1, downsample.1 of downsample.0."""
+    """The convolution before a batch norm, by torchvision's names (bn1 of conv1, downsample.1 of downsample.0) and by
+    those of a stem (norm of conv)."""
     layer = key.rpartition(".")[0]
+    if layer.endswith(".norm"):
+        return layer.removesuffix("norm") + "conv"
     if re.search(r"(^|\.)bn\d+$", layer):
         return re.sub(r"bn(\d+)$", r"conv\1", layer)
     return re.sub(r"downsample\.1$", "downsample.0", layer) if layer.endswith("downsample.1") else None

@@ -145,6 +145,8 @@ def command(
         raise UsageError(f"--aggregate {aggregate}; expected one of {', '.join(_AGGREGATES)}")
     if moments_count < 1:
         raise UsageError(f"--moments-count {moments_count}; expected at least 1")
+    if memory is not None and not 0 < memory < float("inf"):
+        raise UsageError(f"--memory {memory:g}; expected more than 0 seconds")
     if memory is not None and not distinctiveness:
         raise UsageError(f"--memory {memory:g} belongs to --distinctiveness", fix="--distinctiveness")
     skips = [name for name, on in (("frozen", skip_frozen), ("black", skip_black)) if on]

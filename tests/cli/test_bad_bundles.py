@@ -129,9 +129,9 @@ def test_an_engine_that_cannot_run_the_bundle(tiny: Path, clip: Path, capfd: Cap
 
 
 def test_a_caller_value_that_no_bundle_takes(tiny: Path, clip: Path, capfd: Capture) -> None:
-    done = inside(capfd, "run", "--source", clip, "--bundle", tiny, "-q", "--caller", "title=1")
+    done = inside(capfd, "run", "--source", clip, "--bundle", tiny, "-q", "--caller", "size=1")
     assert done.code == 1
-    assert "title" in done.error
+    assert "size" in done.error
 
 
 def test_unknown_model_and_wrong_weights(tmp_path: Path, capfd: Capture) -> None:

@@ -294,4 +294,4 @@ def test_the_default_bundle_gives_its_recorded_scores(lowering: str) -> None:
         values = golden.values_of(bundle, frames, number, lowering, run)
         scores.append({t.name: float(np.clip(values[t.source], 0, 1).reshape(-1)[0]) for t in bundle.manifest.targets})
     for one in golden.check_scores(bundle, frames, lowering, scores):
-        assert one.largest <= one.tolerance / 50
+        assert one.largest <= one.tolerance / 20

@@ -31,7 +31,7 @@ def _formula(x: np.ndarray, size: int = 5, alpha: float = 1e-4, beta: float = 0.
     return out
 
 
-@pytest.mark.parametrize("as_convolution", [False, True])
+@pytest.mark.parametrize("as_convolution", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_normalisation_is_caffes(as_convolution: bool) -> None:
     torch.manual_seed(0)
     x = torch.rand(2, 12, 5, 7) * 300

@@ -122,6 +122,7 @@ class Net(nn.Module):
         return self.head(torch.cat([self.mean(x), extra], 1)), x
 
 
+@pytest.mark.slow
 def test_a_whole_network_keeps_its_inputs_and_outputs_and_exports_without_3d_operators() -> None:
     torch.manual_seed(1)
     network, given, extra = Net().eval(), clip(3, 6, 8, 8), torch.randn(2, 1)

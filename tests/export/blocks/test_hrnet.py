@@ -168,7 +168,7 @@ class _Joined(torch.nn.Module):
 
 def _check_graph(graph: onnx.ModelProto, resizes: int) -> None:
     found = Counter(node.op_type for node in graph.graph.node)
-    assert set(found) <= {"Conv", "BatchNormalization", "Relu", "Add", "Resize", "Concat", "ReduceMean"}
+    assert set(found) <= {"Conv", "Mul", "Relu", "Add", "Resize", "Concat", "ReduceMean"}
     assert found["Resize"] == resizes
     constants = {tensor.name for tensor in graph.graph.initializer}
     for node in graph.graph.node:

@@ -59,9 +59,7 @@ def test_norms_fold_into_the_convolutions() -> None:
         torch.testing.assert_close(folded(frames), probabilities, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("5b", marks=pytest.mark.slow), pytest.param("6a", marks=pytest.mark.slow), "7b"]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("5b", "6a", "7b")])
 def test_a_module_as_a_graph(name: str) -> None:
     torch.manual_seed(0)
     chains, pooled = MIXED[name]

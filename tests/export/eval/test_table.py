@@ -134,7 +134,7 @@ def test_checkpoints_and_bundles_state_their_own(tmp_path: Path) -> None:
         spearman_interval=(0.3, 0.5),
     )  # fmt: skip
     checkpoint.save(path, state, msgspec.structs.replace(info, training=training))
-    found = rows(collect([tmp_path / "runs", DEFAULT_BUNDLE]), model="resnet-s")
+    found = rows(collect([tmp_path / "runs", DEFAULT_BUNDLE]))
     first = next(row for row in found if row.of == "checkpoint first")
     assert (first.data, first.split, first.ours, first.low, first.n) == ("LNSIM", "val", "0.410", "0.300", "263")
     assert first.ours_note == "the epoch was chosen on it"

@@ -179,6 +179,7 @@ PLAIN = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_roles_of_the_outputs(made: Made) -> None:
     semantic, ic = made["semantic-attention"][0], made["ic-image-text"][0]
     roles = {o.name: o.role for o in semantic.manifest.nodes[0].outputs}
@@ -190,7 +191,7 @@ def test_roles_of_the_outputs(made: Made) -> None:
     assert "words" in ic.manifest.files
 
 
-@pytest.mark.parametrize("name", ["semantic-attention", "ic-image-text"])
+@pytest.mark.parametrize("name", ["semantic-attention", pytest.param("ic-image-text", marks=pytest.mark.slow)])
 def test_graphs_hold_plain_operators_and_give_torchs_numbers_by_the_reference_evaluator(made: Made, name: str) -> None:
     bundle, network = made[name]
     torch.manual_seed(0)

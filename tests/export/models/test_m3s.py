@@ -209,7 +209,7 @@ def test_released_heads(tmp_path: Path, inside: int, slots: tuple[int, int]) -> 
     assert loaded.untrained
 
 
-@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(deep, marks=pytest.mark.slow) for deep in (False, True)])
 def small(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[System, Bundle]:
     """A small system whose scores depend on every module, and its bundle."""
     torch.manual_seed(3)

@@ -182,7 +182,7 @@ def test_options_that_cannot_be_meant() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "last"),
     [
-        ("vgg16-ic", {"score01": "yes", "embedding": "yes"}, "head.merge.1"),
+        pytest.param("vgg16-ic", {"score01": "yes", "embedding": "yes"}, "head.merge.1", marks=pytest.mark.slow),
         pytest.param("vgg16-ic", {"ic": "shared"}, "head.merge.1", marks=pytest.mark.slow),
         pytest.param("vgg16-ic", {"ic": "dsve"}, "head.merge.1", marks=pytest.mark.slow),
         pytest.param("vgg16-mlp", {}, "head.2", marks=pytest.mark.slow),

@@ -67,8 +67,8 @@ def test_small_residual_network(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["small", "resnet-s", "resnet18", "resnet101"])
 def test_the_real_parser_and_strongly_typed_builder_accept_it(name: str, form: str) -> None:
-    # resnet101 has all its layers, an eighth as wide; test_resnet101 has it whole.
-    graph, table = residual()[:2] if name == "small" else network(name, 0.125 if name == "resnet101" else 1.0)
+    # resnet101 has all its layers, a sixteenth as wide; test_resnet101 has it whole.
+    graph, table = residual()[:2] if name == "small" else network(name, 0.0625 if name == "resnet101" else 1.0)
     said, plan = build_rtx(lower(form, graph, table).model)
     assert said == []
     assert plan
