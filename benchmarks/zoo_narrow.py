@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = 0.125
-CALIBRATE, GATE = 16, 48
+CALIBRATE, GATE = 32, 48
 
 
 def narrow(name: str) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
             "spearman": one["fidelity"]["spearman"],
             "mean_abs": one["fidelity"]["mean_abs"],
             "promoted": len(one.get("promoted", ())),
+            "reasons": list(one.get("reasons", ())),
         }
         for key, one in told["lowerings"].items()
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from memedge.models import cards
 
-COLUMNS = ("counts", "trained", "imported", "streamed")
+_MIXED = ("lmh", "lms", "lhs", "mhs", "lm", "lh", "ls", "mh", "ms", "hs")
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -32,7 +32,7 @@ _INTRODUCTION = """# Every published system, checked
 
 Written by `benchmarks/zoo.py table` from `zoo.json`. Random weights; parameters, MACs, parity and times are of the full
 size, one thread pool of this machine's two shared cores (medians of three, read them as an order of magnitude); int8,
-fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an eighth as wide, calibrated on 16
+fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an eighth as wide, calibrated on 32
 and judged on 48 generated pictures or moving clips. "trained a step", "public files" and "streamed" are tests that ran
 (`zoo.py tests`): each phase of the recipe for a few steps on generated data; files with the public names and shapes;
 the live score at the end of the published window against torch on frames picked by the published rule. Load: seconds of
@@ -40,11 +40,22 @@ one inference thread pool a second of video, at the published cadence, on the fl
 with the float score, share of multiply-adds in low precision."""
 
 
+_TWINS = {name: "; its networks are those of the other M3-S rows" for name in (f"m3s-{x}" for x in _MIXED)}
+
+
 def _row(name: str, found: dict[str, Any], reasons: list[str]) -> str:
     full, narrow, tests = (found.get(key, {}) for key in ("full", "narrow", "tests"))
+    if name.startswith("m3s") and not full:
+        reasons.append(
+            f"- {name}: not run at full size by itself; its networks are those of m3s-low, m3s-mid and m3s-sim"
+        )
+    if not narrow:
+        reasons.append(f"- {name}: lowerings and TensorRT-RTX not run" + _TWINS.get(name, ""))
     for stage, part in (("full", full), ("narrow", narrow)):
         if "error" in part:
             reasons.append(f"- {name}, {stage}: {part['error']}")
+    for lowering, one in narrow.get("fidelity", {}).items():
+        reasons.extend(f"- {name}, {lowering}: {text}" for text in one.get("reasons", ()))
     for line in narrow.get("excluded", ()):
         reasons.append(f"- {name}: {line}")
     worst = max(full.get("worst", {}).values(), default=None)
