@@ -40,14 +40,14 @@ one inference thread pool a second of video, at the published cadence, on the fl
 with the float score, share of multiply-adds in low precision."""
 
 
-_TWINS = {name: "; its networks are those of the other M3-S rows" for name in (f"m3s-{x}" for x in _MIXED)}
+_TWINS = dict.fromkeys((f"m3s-{x}" for x in _MIXED), "; its networks are those of the other M3-S rows")
 
 
 def _row(name: str, found: dict[str, Any], reasons: list[str]) -> str:
     full, narrow, tests = (found.get(key, {}) for key in ("full", "narrow", "tests"))
     if name.startswith("m3s") and not full:
         reasons.append(
-            f"- {name}: not run at full size by itself; its networks are those of m3s-low, m3s-mid and m3s-sim"
+            f"- {name}: not run at full size; its networks are those of m3s-low, m3s-mid and m3s-sim"
         )
     if not narrow:
         reasons.append(f"- {name}: lowerings and TensorRT-RTX not run" + _TWINS.get(name, ""))
