@@ -34,7 +34,7 @@ from .quant.options import QuantOptions
 from .quant.system_pipeline import QuantisedSystem, precisions_of, quantise_system
 from .system_graphs import NodeGraph, export_nodes, session_runner, shown, values
 from .system_weights import LoadedSystem, load_system
-from .word_vectors import words_file
+from .word_vectors import read_words, words_file
 
 
 def export_system(
@@ -78,15 +78,16 @@ def export_system(
         system_untrained.initialise(loaded.network, loaded.fresh)
     wanted = precisions_of(loaded.network, wanted)
     manifest, files, graphs = assemble(loaded, pictures, name=label)
-    found = None
-    if wanted != ["fp32"]:
-        chosen = quant or QuantOptions(seed=seed)
-        found = quantise_system(loaded.network, graphs, wanted, chosen, trained=not manifest.untrained)
-        manifest, files = with_system_lowerings(manifest, files, shown(loaded.network.dataflow, pictures), found)
     if words is not None:
         manifest, files = with_words(manifest, files, words)
     elif title_shape(manifest) is not None:
         status("no --words: this bundle cannot read titles; its scores are made without one")
+    found = None
+    if wanted != ["fp32"]:
+        chosen = quant or QuantOptions(seed=seed)
+        titles = None if words is None else read_words(words)
+        found = quantise_system(loaded.network, graphs, wanted, chosen, trained=not manifest.untrained, words=titles)
+        manifest, files = with_system_lowerings(manifest, files, shown(loaded.network.dataflow, pictures), found)
     written = bundles.write(path, manifest, files, force=force)
     for line in summary.lines(written, files, found):
         status(line)

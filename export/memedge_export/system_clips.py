@@ -176,6 +176,7 @@ def run_calls(
     storages: Storages = lambda node: {},
     see: Callable[[Call, dict[str, NDArray[Any]]], None] | None = None,
     known: Mapping[int, dict[str, NDArray[Any]]] | None = None,
+    callers: Sequence[Mapping[str, NDArray[np.float32]]] = (),
 ) -> dict[int, dict[str, NDArray[Any]]]:
     """Run a timeline's calls on several clips at once.
 
@@ -186,6 +187,7 @@ def run_calls(
         see: shown every call of a graph node with its inputs, before it runs.
         known: calls that need not run, with their values as they are returned; only what the final scores need
             besides is run then.
+        callers: values of caller inputs for each clip; none: defaults.
 
     Returns:
         Number of a call to ``node.output`` to its values, a row a clip.
@@ -197,7 +199,8 @@ def run_calls(
             continue
         node = timeline.manifest.node(call.node)
         gathered = [
-            {i.name: _elements(i, call, clip, found, row) for i in node.inputs} for row, clip in enumerate(clips)
+            {i.name: _elements(i, call, clip, found, row, callers[row] if callers else {}) for i in node.inputs}
+            for row, clip in enumerate(clips)
         ]
         if node.kind == "graph":
             kept = storages(node)
@@ -211,19 +214,34 @@ def run_calls(
         else:
             function = extractors.find(node)
             rows = [function(one, node) for one in gathered]
-            results = {output.name: np.stack([row[output.name] for row in rows]) for output in node.outputs}
+            results = {output.name: _together([row[output.name] for row in rows]) for output in node.outputs}
         found[call.number] = {f"{node.name}.{output.name}": results[output.name] for output in node.outputs}
     return found
 
 
+def _together(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows as one array; one of objects where clips of different sizes give values of different shapes."""
+    if len({row.shape for row in rows}) == 1:
+        return np.stack(rows)
+    found = np.empty(len(rows), object)
+    for place, row in enumerate(rows):
+        found[place] = row
+    return found
+
+
 def _elements(
-    item: NodeInput, call: Call, clip: Fitted, found: Mapping[int, Mapping[str, NDArray[Any]]], row: int
+    item: NodeInput,
+    call: Call,
+    clip: Fitted,
+    found: Mapping[int, Mapping[str, NDArray[Any]]],
+    row: int,
+    caller: Mapping[str, NDArray[np.float32]],
 ) -> list[NDArray[Any]]:
     if item.preprocess is not None:
         pictures = clip[picture_key(item.preprocess)]
         return [pictures[position] for position in call.inputs[item.name]]
     if item.source == "caller":
-        return [default_value(item)]
+        return [caller.get(item.name, default_value(item))]
     return [found[number][item.source][row] for number in call.inputs[item.name]]
 
 

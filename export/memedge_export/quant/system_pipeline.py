@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memedge.console import status
 from memedge.fidelity import LoweringFidelity, Speed
 from memedge.pictures import generate
+from memedge.titles import Words
 from memedge_engines.manifest import PRECISION_OF, Calibration, Node
 from memedge_engines.manifest import Promoted as PromotedLayer
 
@@ -23,6 +24,7 @@ from ..models.system import System
 from ..system_clips import Fitted, Fitter, Timeline, run_calls
 from ..system_graphs import NodeGraph
 from . import gate
+from .calib_callers import CallerExamples
 from .calib_clips import ClipStore, pictures_of
 from .calib_reading import LEAST_CALIBRATE, digest_of
 from .collect import collect, state_path
@@ -150,7 +152,13 @@ def _reasons(network: System) -> list[str]:
 
 
 def quantise_system(
-    network: System, graphs: Mapping[str, NodeGraph], precisions: Sequence[str], options: QuantOptions, *, trained: bool
+    network: System,
+    graphs: Mapping[str, NodeGraph],
+    precisions: Sequence[str],
+    options: QuantOptions,
+    *,
+    trained: bool,
+    words: Words | None = None,
 ) -> QuantisedSystem:
     """Calibrate, lower and gate.
 
@@ -158,6 +166,7 @@ def quantise_system(
         graphs: graph node to its float graph.
         precisions: as :func:`precisions_of` gave them.
         trained: whether human scores say anything about this system.
+        words: what titles are made of, for a system that reads them.
 
     Raises:
         DataError: too few or damaged pictures, an incomplete data set.
@@ -170,7 +179,8 @@ def quantise_system(
         count = max(LEAST_CALIBRATE, options.frames // CLIP_SHARE)
     chosen = plan(options.calib, count, options.gate_frames, options.seed)
     floats = {name: graph.exported.data for name, graph in graphs.items()}
-    sources = _sources(network, graphs, floats, timeline, chosen, options)
+    callers = CallerExamples(network.dataflow, words)
+    sources = _sources(network, graphs, floats, timeline, chosen, options, callers)
     fitter = Fitter(timeline)
     human: list[float | None] = []
     digests: list[str] = []
@@ -185,8 +195,8 @@ def quantise_system(
     other_clips = (fitter.still(picture, number) for number, picture in enumerate(drawn))
     store, others = ClipStore(gate_clips()), ClipStore(other_clips)
     try:
-        scores = SystemScores(timeline, floats, store, options.threads)
-        elsewhere = SystemScores(timeline, floats, others, options.threads)
+        scores = SystemScores(timeline, floats, store, options.threads, callers)
+        elsewhere = SystemScores(timeline, floats, others, options.threads, callers)
         known = trained and all(score is not None for score in human)
         lowerings = SystemLowerings(sources, options.trt_body)
         subject = _Subject(
@@ -248,6 +258,7 @@ def _sources(
     timeline: Timeline,
     chosen: CalibrationSet,
     options: QuantOptions,
+    callers: CallerExamples,
 ) -> dict[str, NodeSource]:
     """What each node's lowerings are made of, calibrated where there will be some."""
     given: Mapping[str, RangeTable] = {}
@@ -261,7 +272,7 @@ def _sources(
         )
         source = NodeSource(floats[name], graph.lowest, kept)
         if graph.lowest != "fp32":
-            source = replace(source, tables=_tables(name, floats, timeline, chosen, options, given))
+            source = replace(source, tables=_tables(name, floats, timeline, chosen, options, given, callers))
         made[name] = source
     return made
 
@@ -282,6 +293,7 @@ def _tables(
     chosen: CalibrationSet,
     options: QuantOptions,
     given: Mapping[str, RangeTable],
+    callers: CallerExamples,
 ) -> dict[str, RangeTable]:
     """Range tables of one node by method."""
     if given:
@@ -290,7 +302,7 @@ def _tables(
         given[node].check(floats[node])
         return {given[node].method: given[node]}
     status(f"node {node}:")
-    feeds = NodeFeeds(node, floats, timeline, chosen, options.threads)
+    feeds = NodeFeeds(node, floats, timeline, chosen, options.threads, callers)
     statistics = collect(
         floats[node],
         feeds,
@@ -309,9 +321,16 @@ class NodeFeeds(Iterable[Mapping[str, NDArray[np.float32]]]):
     """
 
     def __init__(
-        self, node: str, floats: Mapping[str, bytes], timeline: Timeline, chosen: CalibrationSet, threads: int = 0
+        self,
+        node: str,
+        floats: Mapping[str, bytes],
+        timeline: Timeline,
+        chosen: CalibrationSet,
+        threads: int = 0,
+        callers: CallerExamples | None = None,
     ) -> None:
         self._node, self._floats, self._chosen, self._threads = node, floats, chosen, threads
+        self._callers = callers or CallerExamples(timeline.manifest)
         self._part = timeline.until(node)
         self._calls = sum(call.node == node for call in self._part.calls)
 
@@ -319,12 +338,11 @@ class NodeFeeds(Iterable[Mapping[str, NDArray[np.float32]]]):
         return self._calls * len(self._chosen.calibrate)
 
     def __iter__(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-        fitter = Fitter(self._part)
         before = {call.node for call in self._part.calls} & self._floats.keys()
         sessions: dict[str, Any] = {
             name: open_model(self._floats[name], self._threads) for name in before - {self._node}
         }
-        for _, clip in self._chosen.calibrate.clips(fitter):
+        for row, clip in enumerate(self._clips()):
             arrived: list[Mapping[str, NDArray[np.float32]]] = []
 
             def run(node: Node, inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -334,8 +352,14 @@ class NodeFeeds(Iterable[Mapping[str, NDArray[np.float32]]]):
                     return {name: np.zeros((1, 1), np.float32) for name in names}
                 return dict(zip(names, sessions[node.name].run(names, inputs), strict=True))
 
-            run_calls(self._part, [clip], run)
+            run_calls(self._part, [clip], run, callers=[self._callers.of(row)])
             yield from arrived
+
+    def _clips(self) -> Iterator[Fitted]:
+        """Clips to calibrate on; empty ones for a node that looks at no picture."""
+        if not self._part.times_s:
+            return iter([{}] * len(self._chosen.calibrate))
+        return (clip for _, clip in self._chosen.calibrate.clips(Fitter(self._part)))
 
 
 def _result(

@@ -13,6 +13,7 @@ from memedge_engines.manifest import Node
 
 from ..errors import ExportError
 from ..system_clips import Fitted, Timeline, final_scores, run_calls
+from .calib_callers import CallerExamples
 from .scoring import BATCH, open_model
 from .system_lowering import SystemLowered
 
@@ -38,10 +39,19 @@ class SystemScores:
         floats: graph node to its float graph.
         clips: what is scored.
         threads: of ONNX Runtime; 0: one for each core.
+        callers: what the caller gives beside each clip; none: defaults.
     """
 
-    def __init__(self, timeline: Timeline, floats: Mapping[str, bytes], clips: Clips, threads: int = 0) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        floats: Mapping[str, bytes],
+        clips: Clips,
+        threads: int = 0,
+        callers: CallerExamples | None = None,
+    ) -> None:
         self._timeline, self._floats, self._clips, self._threads = timeline, dict(floats), clips, threads
+        self._callers = callers or CallerExamples(timeline.manifest)
         self._kept: dict[tuple[int, int], dict[str, NDArray[Any]]] = {}
         self._sessions: dict[str, Any] = {}
         nodes = timeline.manifest.nodes
@@ -103,7 +113,8 @@ class SystemScores:
                 raise ExportError(f"node '{node.name}': ONNX Runtime fails on the graph: {first_line(error)}") from None
             return dict(zip(names, results, strict=True))
 
-        found = run_calls(self._timeline, [self._clips[row] for row in rows], run, known=known)
+        given = [self._callers.of(row) for row in rows]
+        found = run_calls(self._timeline, [self._clips[row] for row in rows], run, known=known, callers=given)
         for call in self._timeline.calls:
             wanted = call.node in self._worth_keeping and call.node not in fresh
             if wanted and call.number in found and call.number not in known:
