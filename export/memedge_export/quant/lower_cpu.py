@@ -3,7 +3,8 @@
 A tensor that is never negative has zero point 0 and scale max / 255; the Relu before it then does nothing that the
 quantisation does not do, and the runtime drops it. A signed tensor has zero point 128 and scale max / 127: the very
 numbers of signed int8, which x86 multiplies at half the speed. Biases are int32 with a DequantizeLinear: every ONNX
-Runtime fuses that, while float ones are fused by newer releases only.
+Runtime fuses that, while float ones are fused by newer releases only. Dense convolutions that read one channel, or up
+to three with a kernel of 1x1, stay float: their integer kernels are slower than the float ones.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def lower_cpu(graph: bytes, table: RangeTable, excluded: Collection[str] = ()) -
     table.check(graph)
     view = open_float_graph(graph, excluded)
     ranges = Ranges(view, table)
-    convs, floated = choose(view, ranges, excluded, outputs=True)
+    convs, floated = choose(view, ranges, excluded, outputs=True, thin=False)
     tensors = _integer_tensors(view, ranges, convs, excluded)
     scales = {name: _scale(found) for name in tensors if (found := ranges.find(name)) is not None}
     # Asked before the edits: the view describes the float graph.

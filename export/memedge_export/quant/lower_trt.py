@@ -41,7 +41,7 @@ def lower_trt_int8(graph: bytes, table: RangeTable, excluded: Collection[str] = 
     table.check(graph)
     view = open_float_graph(graph, excluded)
     ranges = Ranges(view, table)
-    convs, floated = choose(view, ranges, excluded, outputs=False)
+    convs, floated = choose(view, ranges, excluded, outputs=False, thin=True)
     for conv in list(convs):
         maker = view.producer.get(conv.input[0])
         if maker is not None and maker.op_type in SHAPING:

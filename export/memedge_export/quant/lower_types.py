@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import msgspec
@@ -57,17 +58,20 @@ def open_float_graph(graph: bytes, excluded: Collection[str]) -> GraphView:
 
 
 def choose(
-    view: GraphView, ranges: Ranges, excluded: Collection[str], *, outputs: bool
+    view: GraphView, ranges: Ranges, excluded: Collection[str], *, outputs: bool, thin: bool
 ) -> tuple[list[NodeProto], dict[str, str]]:
     """The convolutions to quantise, in order, and why every other layer with weights stays float.
 
     Args:
         outputs: the tensor behind a convolution (and its activation) is quantised too, so that it needs a range.
+        thin: whether a dense convolution that reads a single channel, or up to three with a kernel of 1x1, is worth it.
     """
     chosen: list[NodeProto] = []
     floated: dict[str, str] = {}
     for node in view.of_type(*_WEIGHTED):
         reason = _reason(view, ranges, node, outputs) if node.name not in excluded else "excluded"
+        if reason is None and not thin and _is_thin(view, node):
+            reason = "it reads too few channels: the integer kernel is slower than the float one"
         if reason is None:
             chosen.append(node)
         else:
@@ -95,6 +99,12 @@ def _reason(view: GraphView, ranges: Ranges, node: NodeProto, outputs: bool) -> 
             return "its result is an output of the graph"
         return ranges.why_not(after)
     return None
+
+
+def _is_thin(view: GraphView, node: NodeProto) -> bool:
+    _, channels, *kernel = view.value(node.input[1]).shape
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    return groups == 1 and (channels == 1 or (channels <= 3 and math.prod(kernel) == 1))
 
 
 def integer_result(view: GraphView, ranges: Ranges, node: NodeProto) -> str:

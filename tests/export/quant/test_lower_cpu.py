@@ -237,3 +237,24 @@ def test_promoting_what_reads_a_sum_frees_the_sum() -> None:
 
     assert paired(lower_cpu(graph, table).model)
     assert not paired(lower_cpu(graph, table, readers).model)
+
+
+def test_convolutions_of_few_channels_stay_float() -> None:
+    """One channel, or up to three under a 1x1 kernel; not a stem's 3x3, a depthwise one or a 1x1 on more channels."""
+    net = Net(size=16)
+    grey = net.conv("frames", 1, "grey", kernel=1)
+    filters = net.relu(net.conv(grey, 8, "filters", kernel=5))
+    stem = net.relu(net.conv("frames", 8, "stem"))
+    depthwise = net.relu(net.conv(stem, 8, "depthwise", group=8))
+    both = net.node("Add", [filters, net.conv(depthwise, 8, "pointwise", kernel=1)], "both")
+    net.head(net.relu(both))
+    graph, tensors = net.bytes(), net.tensors(6)
+    lowered = lower_cpu(graph, range_table(graph, tensors))
+    assert lowered.quantized == ("stem", "depthwise", "pointwise")
+    assert {name for name, why in lowered.floated.items() if "too few channels" in why} == {"grey", "filters"}
+    assert integer_convs(lowered.model) == (3, 5)
+    assert lint(lowered.model, "cpu", least_share=0.0) == []
+    kinds = {node.name: node.op_type for node in onnx.load_from_string(lowered.model).graph.node}
+    assert kinds["filters"] == "Conv"
+    expected = scores(graph, tensors)
+    assert np.abs(scores(lowered.model, tensors) - expected).mean() < 0.1 * expected.std()
