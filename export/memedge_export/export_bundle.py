@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,17 @@ from memedge.console import status
 from memedge.errors import UsageError
 from memedge_engines import bundle as bundles
 from memedge_engines.bundle import Bundle
-from memedge_engines.manifest import Domain, Golden, Manifest, Node, NodeInput, NodeOutput, Provenance, Target
+from memedge_engines.manifest import (
+    Domain,
+    Golden,
+    Lowering,
+    Manifest,
+    Node,
+    NodeInput,
+    NodeOutput,
+    Provenance,
+    Target,
+)
 
 from . import golden, models, summary, weights
 from .data.pictures import Picture
@@ -23,6 +33,7 @@ from .models.frame import FrameModel
 from .onnx_export import INPUT, check_parity, export_graph, open_session
 from .provenance import now, tools
 from .quant.pipeline import Quantised, QuantOptions, quantise
+from .quant.system_pipeline import QuantisedSystem
 from .weights import Loaded
 
 NODE = "model"
@@ -143,20 +154,40 @@ def with_lowerings(
         )
         if lowering in found.passed:
             limits[lowering] = float(f"{max(LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
-    more["golden.npz"] = golden.with_scores(files["golden.npz"], scores)
-    more["ranges.json"], more["fidelity.json"] = found.ranges, found.fidelity
-    precision = tuple(p for p in PRECISIONS if p == "fp32" or p in wanted)
-    changed = msgspec.structs.replace(
+    more |= {
+        "golden.npz": golden.with_scores(files["golden.npz"], scores),
+        "ranges.json": found.ranges,
+        "fidelity.json": found.fidelity,
+    }
+    nodes = (msgspec.structs.replace(node, files=entries),)
+    return with_proof(msgspec.structs.replace(manifest, nodes=nodes), more, limits, found, wanted), more
+
+
+def with_proof(
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    limits: Mapping[Lowering, float],
+    found: Quantised | QuantisedSystem,
+    precisions: Collection[str],
+    excluded: tuple[str, ...] = (),
+) -> Manifest:
+    """A manifest whose nodes have their lowerings, with what proves these: golden scores, ranges, fidelity, provenance.
+
+    Args:
+        limits: lowering to its golden scores' tolerance.
+        precisions: that were made; ``excluded``: what was not, and why.
+    """
+    return msgspec.structs.replace(
         manifest,
-        nodes=(msgspec.structs.replace(node, files=entries),),
         golden=msgspec.structs.replace(
-            manifest.golden, file=bundles.file_entry("golden.npz", more["golden.npz"]), tolerance=limits
+            manifest.golden, file=bundles.file_entry("golden.npz", files["golden.npz"]), tolerance=dict(limits)
         ),
         provenance=msgspec.structs.replace(
             manifest.provenance,
-            precision=precision,
+            precision=tuple(p for p in PRECISIONS if p == "fp32" or p in precisions),
             calibration=found.calibration,
             promoted=found.promoted,
+            excluded=excluded,
         ),
         files={
             **manifest.files,
@@ -164,7 +195,6 @@ def with_lowerings(
             "fidelity": bundles.file_entry("fidelity.json", found.fidelity),
         },
     )
-    return changed, more
 
 
 def assemble(loaded: Loaded, frames: Sequence[Picture], *, name: str) -> tuple[Manifest, dict[str, bytes]]:

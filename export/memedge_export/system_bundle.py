@@ -24,7 +24,7 @@ from memedge_engines.manifest import Domain, Golden, Manifest, Preprocess, Prove
 from . import golden, summary, system_untrained
 from .data.pictures import Picture
 from .errors import ExportError
-from .export_bundle import FLOOR, LOWERING_FLOOR, PRECISIONS, UNTRAINED_LICENCE, check_label, check_precisions
+from .export_bundle import FLOOR, LOWERING_FLOOR, UNTRAINED_LICENCE, check_label, check_precisions, with_proof
 from .model_card import system_card
 from .models import count
 from .models.feature_inputs import RELEASED
@@ -215,25 +215,7 @@ def with_system_lowerings(
             limits[lowering] = float(f"{max(LOWERING_FLOOR[lowering], spread):.2g}")  # type: ignore[index]
     archive = golden_frames.pack(frames.frames, frames.tensors, scores)
     more |= {"golden.npz": archive, "ranges.json": found.ranges, "fidelity.json": found.fidelity}
-    changed = msgspec.structs.replace(
-        lowered,
-        golden=msgspec.structs.replace(
-            manifest.golden, file=bundles.file_entry("golden.npz", archive), tolerance=limits
-        ),
-        provenance=msgspec.structs.replace(
-            manifest.provenance,
-            precision=tuple(p for p in PRECISIONS if p == "fp32" or p in found.precisions),
-            calibration=found.calibration,
-            promoted=found.promoted,
-            excluded=found.excluded,
-        ),
-        files={
-            **manifest.files,
-            "ranges": bundles.file_entry("ranges.json", found.ranges),
-            "fidelity": bundles.file_entry("fidelity.json", found.fidelity),
-        },
-    )
-    return changed, more
+    return with_proof(lowered, more, limits, found, found.precisions, found.excluded), more
 
 
 def golden_scores(

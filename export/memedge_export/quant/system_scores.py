@@ -84,7 +84,8 @@ class SystemScores:
         sessions: dict[str, Any] = {
             node: open_model(data, self._threads, optimise=optimise) for node, data in narrow.items()
         }
-        batches = (chosen[begin : begin + BATCH] for begin in range(0, len(chosen), BATCH))
+        size = 1 if self._timeline.moves else BATCH  # a clip is large enough, as are its networks' maps
+        batches = (chosen[begin : begin + size] for begin in range(0, len(chosen), size))
         scores = np.concatenate([self._batch(batch, sessions, fresh) for batch in batches])
         return np.where(np.isfinite(scores), np.clip(scores, 0, 1), scores)
 
