@@ -65,7 +65,7 @@ def initialise(network: System, fresh: Collection[str] | None = None) -> None:
     with progress("untrained network", len(network.graphs)) as bar:
         for name, graph in network.graphs.items():
             norms = [m for m in graph.module.modules() if isinstance(m, Norm) and is_new(m.running_mean)]
-            plain = not any(hasattr(module, "last_bn") for module in graph.module.modules())
+            plain = graph.lowest == "int8" and not any(hasattr(module, "last_bn") for module in graph.module.modules())
             convs = [m for m in graph.module.modules() if isinstance(m, Conv) and m.bias is not None
                      and is_new(m.weight) and is_new(m.bias)] if plain else []  # fmt: skip
             if plain:
@@ -103,8 +103,9 @@ def _arriving(network: System, timeline: Timeline, clips: Sequence[Fitted], name
 
 
 def _settle(module: nn.Module, convs: Sequence[nn.Conv2d | nn.Conv3d], batch: Sequence[Tensor]) -> None:
-    """Scale convolutions so that each channel of what they give has mean ``_LIFT`` and deviation 1 on a batch, from
-    the first to the last in one pass."""
+    """Scale convolutions so that each channel of what they give has mean ``_LIFT`` and all of them together a deviation
+    of 1 around it on a batch, from the first to the last in one pass. One factor for a layer: one for each channel
+    would make weak channels, and the noise in them, as loud as the others."""
     waiting = {id(conv) for conv in convs}
 
     def settle(conv: nn.Module, _: Any, given: Tensor) -> Tensor | None:
@@ -113,12 +114,12 @@ def _settle(module: nn.Module, convs: Sequence[nn.Conv2d | nn.Conv3d], batch: Se
         if id(conv) not in waiting:
             return None
         waiting.remove(id(conv))
-        flat = given.transpose(0, 1).flatten(1)
-        mean, spread = flat.mean(1), flat.std(1).clamp_min(1e-6)
-        conv.weight.div_(spread.reshape(-1, *[1] * (conv.weight.ndim - 1)))
+        mean = given.transpose(0, 1).flatten(1).mean(1)
+        centered = given - mean.reshape(-1, *[1] * (given.ndim - 2))
+        spread = centered.std().clamp_min(1e-6)
+        conv.weight.div_(spread)
         conv.bias.copy_((conv.bias - mean) / spread + _LIFT)
-        shape = (-1, *[1] * (given.ndim - 2))
-        return (given - mean.reshape(shape)) / spread.reshape(shape) + _LIFT
+        return centered / spread + _LIFT
 
     hooks = [conv.register_forward_hook(settle) for conv in convs]
     with torch.no_grad():
