@@ -140,3 +140,29 @@ def test_video_and_moments_carry_the_map(tmp_path: Path) -> None:
     assert (hot - cold)[10:20, 10:20, 0].mean() > 30
     MomentsSink(tmp_path / "m").start(context())
     assert not list((tmp_path / "m").glob("*.jpg")), "the next run removes both"
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_the_map_lies_on_the_upright_picture(tmp_path: Path, turn: int) -> None:
+    """A frame stored on its side: what is hot at the upper right, as the network saw it, is there in both pictures."""
+    attention = np.zeros((1, 1, 8, 8), np.float32)
+    attention[..., :2, -2:] = 1
+    sinks = VideoSink(tmp_path / "v.mp4"), MomentsSink(tmp_path / "m", 1)
+    for sink in sinks:
+        sink.start(dataclasses.replace(context(), shown=SHOWN))
+        for index in range(10):
+            outputs = {"model.attn": attention, "model.probs": [0.1, 0.9]} if index == 0 else {}
+            sink.write(reading(index, outputs=outputs), picture(index, rotation=turn), {})
+        sink.close()
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        video = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)][-1]
+    (moment,) = json.loads((tmp_path / "m" / "moments.json").read_text())["moments"]
+    hot, cold = (np.asarray(Image.open(tmp_path / "m" / moment[key]), int) for key in ("attention", "file"))
+    upright = Image.fromarray(np.ascontiguousarray(np.rot90(picture(9).rgb(), -turn // 90)))
+    for drawn, plain in ((video, np.asarray(upright.resize(video.shape[1::-1]), int)), (hot, cold)):
+        height, width = plain.shape[:2]
+        assert (width < height) == (turn != 180)
+        changed = np.abs(drawn - plain).mean(2)
+        assert changed[: height // 8, -width // 8 :].mean() > 12, "the upper right is hot"
+        for row, column in ((0, 0), (height // 2, 0), (height // 2, width * 3 // 4)):  # a panel lies below
+            assert changed[row : row + height // 8, column : column + width // 8].mean() < 4
