@@ -41,7 +41,7 @@ def find(node: Node) -> HostNode:
     name = node.extractor or ""
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         raise BundleError(f"node '{node.name}': no host node '{name}'{hint} There are {', '.join(sorted(_REGISTRY))}")
     features.check(node)
     return _REGISTRY[name]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedge.console import status
-from memedge.errors import MemedgeError
+from memedge.errors import MemedgeError, UsageError
 from memedge.titles import ROLE, title_shape
 from memedge_engines import bundle as bundles
 from memedge_engines import extractors
@@ -74,6 +74,8 @@ def export_system(
     for note in loaded.notes:
         status(note)
     check_hosts(loaded.network)
+    if words is not None and title_shape(loaded.network.dataflow) is None:
+        raise UsageError(f"--words {words}: {entry.id} takes no title", fix="--model ic-image-text")
     if loaded.fresh:
         system_untrained.initialise(loaded.network, loaded.fresh)
     wanted = precisions_of(loaded.network, wanted)

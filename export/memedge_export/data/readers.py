@@ -79,7 +79,7 @@ def parse(spec: str, flag: str = "--data") -> Spec:
         raise UsageError(f"{flag} '{spec}'; expected KIND:PATH, for example lnsim:DIR or folder:FILE.csv")
     if kind not in KINDS:
         near = difflib.get_close_matches(kind.lower(), KINDS, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         raise UsageError(f"{flag} '{spec}': no data set of kind '{kind}'{hint} There are {', '.join(KINDS)}")
     path, option = rest, ""
     if "#" in rest and not Path(rest).expanduser().exists():

@@ -88,7 +88,7 @@ def plan(spec: str | None = None, count: int = COUNT, gate: int = GATE, seed: in
     if colon and not Path(chosen).exists() and scheme(chosen) is None and len(kind) > 1:
         if kind not in SCORED or not rest:
             near = difflib.get_close_matches(kind, SCORED, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = f"; did you mean '{near[0]}'?" if near else "."
             raise UsageError(f"--calib '{chosen}': no data set of kind '{kind}'{hint} There are {', '.join(SCORED)}")
         return _data_set(kind, chosen, count, gate, dice)
     kind_of_source = scheme(chosen)

@@ -136,9 +136,10 @@ def precisions_of(network: System, wanted: Sequence[str]) -> list[str]:
     """
     lowest = {name: graph.lowest for name, graph in network.graphs.items()}
     if "int8" in wanted and "int8" not in lowest.values():
-        raise ExportError(f"no node suits int8: {'; '.join(_reasons(network))}", fix="--fp16, or fp32 alone")
+        other = "--fp16" if "fp16" in lowest.values() else "fp32 alone: leave --int8 out"
+        raise ExportError(f"no node suits int8: {'; '.join(_reasons(network))}", fix=other)
     if "fp16" in wanted and not {"int8", "fp16"} & set(lowest.values()):
-        raise ExportError(f"no node suits fp16: {'; '.join(_reasons(network))}", fix="fp32 alone")
+        raise ExportError(f"no node suits fp16: {'; '.join(_reasons(network))}", fix="fp32 alone: leave --fp16 out")
     more = set(wanted)
     if "int8" in wanted and "fp16" in lowest.values() and "fp16" not in wanted:
         halves = ", ".join(name for name, low in lowest.items() if low == "fp16")
