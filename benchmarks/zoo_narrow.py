@@ -23,6 +23,7 @@ def narrow(name: str) -> dict[str, Any]:
     from memedge_export import system_untrained
     from memedge_export.errors import ExportError
     from memedge_export.models.system import system_entry
+    from memedge_export.quant.gate import GateError
     from memedge_export.quant.options import QuantOptions
     from memedge_export.system_bundle import export_system
 
@@ -31,15 +32,18 @@ def narrow(name: str) -> dict[str, Any]:
         return _frame(name)
     system_untrained.CLIPS, system_untrained.PICTURES = 4, 16
     thin = dataclasses.replace(entry, build=lambda width=1.0, **options: entry.build(NARROW, **options))
-    quant = QuantOptions(frames=CALIBRATE, gate_frames=GATE, small_gate=True, allow=True, method="percentile")
+    quant = QuantOptions(frames=CALIBRATE, gate_frames=GATE, small_gate=True, method="percentile")
     lowest = {graph.lowest for graph in entry.build(NARROW).graphs.values()}
     wanted = ["fp32", *(["int8"] if "int8" in lowest else []), *(["fp16"] if lowest & {"int8", "fp16"} else [])]
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {}
+        given: dict[str, Any] = {"precisions": wanted, "runs": Path(folder), "name": name}
         try:
-            bundle = export_system(
-                thin, out=Path(folder) / name, precisions=wanted, quant=quant, runs=Path(folder), name=name
-            )
+            try:
+                bundle = export_system(thin, out=Path(folder) / name, quant=quant, **given)
+            except GateError:  # once more, to see all figures
+                allowed = dataclasses.replace(quant, allow=True)
+                bundle = export_system(thin, out=Path(folder) / name, quant=allowed, **given)
         except ExportError as error:
             return {"error": error.message}
         manifest = bundle.manifest
