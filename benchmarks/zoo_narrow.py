@@ -33,7 +33,8 @@ def narrow(name: str) -> dict[str, Any]:
     system_untrained.CLIPS, system_untrained.PICTURES = 4, 16
     thin = dataclasses.replace(entry, build=lambda width=1.0, **options: entry.build(NARROW, **options))
     quant = QuantOptions(frames=CALIBRATE, gate_frames=GATE, small_gate=True, method="percentile")
-    lowest = {graph.lowest for graph in entry.build(NARROW).graphs.values()}
+    cards = entry.build(NARROW).graphs
+    lowest = {graph.lowest for graph in cards.values()}
     wanted = ["fp32", *(["int8"] if "int8" in lowest else []), *(["fp16"] if lowest & {"int8", "fp16"} else [])]
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {}
@@ -47,7 +48,9 @@ def narrow(name: str) -> dict[str, Any]:
         except ExportError as error:
             return {"error": error.message}
         manifest = bundle.manifest
-        found["excluded"] = list(manifest.provenance.excluded)
+        found["excluded"] = list(manifest.provenance.excluded) or [
+            f"{node} ({graph.lowest}): {graph.reason}" for node, graph in cards.items() if graph.lowest != "int8"
+        ]
         if "fidelity" in manifest.files:
             told = msgspec.json.decode(bundle.read(manifest.files["fidelity"]))
             found["fidelity"] = _figures(told)
