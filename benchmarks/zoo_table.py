@@ -35,13 +35,14 @@ def markdown(result: dict[str, Any]) -> str:
 
 _INTRODUCTION = """# Every published system, checked
 
-Written by `benchmarks/zoo.py table` from `zoo.json`. Random weights; parameters, MACs, parity and times are of the full
-size, in ONNX Runtime on two virtual cores of a 2.8 GHz Xeon with little else running (medians of three; clocks wander by
-a third); int8, fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an eighth as wide, calibrated on 32
-and judged on 48 generated pictures or moving clips. "trained a step", "public files" and "streamed" are tests that ran
-(`zoo.py tests`): each phase of the recipe for a few steps on generated data; files with the public names and shapes;
-the live score at the end of the published window against torch on frames picked by the published rule. Load: seconds of
-one inference thread pool a second of video, at the published cadence, on the float graph. Cells of a lowering: Spearman
+Written by `benchmarks/zoo.py table` from `zoo.json`. Random weights; parameters, MACs, parity and times are of the
+full size, in ONNX Runtime on two virtual cores of a 2.8 GHz Xeon with little else running (medians of three; clocks
+wander by a third); int8, fp16 and TensorRT-RTX (real parser and strongly typed builder, no GPU) are of a copy an
+eighth as wide, calibrated on 32 and judged on 48 generated pictures or moving clips. "trained a step", "public files"
+and "streamed" are tests that ran (`zoo.py tests`): each phase of the recipe for a few steps on generated data; files
+with the public names and shapes; the live score at the end of the published window against torch on frames picked by
+the published rule. Load: seconds of one inference thread pool a second of video, at the published cadence, on the
+float graph. Cells of a lowering: Spearman
 with the float score, share of multiply-adds in low precision."""
 
 
