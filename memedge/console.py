@@ -5,11 +5,12 @@ Results go to stdout, status and errors to stderr. Not a terminal: plain lines, 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,21 @@ def err_console() -> Console:
 
 def status(message: str) -> None:
     """One line of status on stderr; a stderr that nobody reads any more never ends the work."""
-    with suppress(OSError, ValueError):
+    try:
         print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        drop(sys.stderr)
+
+
+def drop(stream: IO[Any]) -> None:
+    """The reader of a stream left: nothing more to say, and nothing that is still buffered may be flushed into it at
+    exit, or the interpreter would leave with code 120."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, stream.fileno())
+        finally:
+            os.close(null)
 
 
 def say(message: str) -> None:

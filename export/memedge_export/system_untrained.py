@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -36,8 +36,8 @@ _BATCH = 8
 _MOST_ROWS = 256
 _LIFT = 1.0
 _GRID = np.linspace(-8, 8, 17)
-Norm = nn.modules.batchnorm._BatchNorm
-Conv = nn.Conv2d | nn.Conv3d
+Norm: TypeAlias = nn.modules.batchnorm._BatchNorm
+Conv: TypeAlias = nn.Conv2d | nn.Conv3d
 
 
 def initialise(network: System, fresh: Collection[str] | None = None) -> None:
@@ -55,7 +55,7 @@ def initialise(network: System, fresh: Collection[str] | None = None) -> None:
 
     for module in network.modules():
         last = getattr(module, "last_bn", None)
-        if isinstance(last, Norm) and is_new(last.weight):
+        if isinstance(last, nn.modules.batchnorm._BatchNorm) and is_new(last.weight):
             nn.init.constant_(last.weight, BRANCH_WEIGHT)
     timeline = Timeline.of(network.dataflow)
     fitter = Fitter(timeline)
@@ -64,9 +64,13 @@ def initialise(network: System, fresh: Collection[str] | None = None) -> None:
     scorers = {target.source.partition(".")[0] for target in network.system_targets}
     with progress("untrained network", len(network.graphs)) as bar:
         for name, graph in network.graphs.items():
-            norms = [m for m in graph.module.modules() if isinstance(m, Norm) and is_new(m.running_mean)]
+            norms = [
+                m
+                for m in graph.module.modules()
+                if isinstance(m, nn.modules.batchnorm._BatchNorm) and is_new(m.running_mean)
+            ]
             plain = graph.lowest == "int8" and not any(hasattr(module, "last_bn") for module in graph.module.modules())
-            convs = [m for m in graph.module.modules() if isinstance(m, Conv) and m.bias is not None
+            convs = [m for m in graph.module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.bias is not None
                      and is_new(m.weight) and is_new(m.bias)] if plain else []  # fmt: skip
             if plain:
                 for norm in norms:

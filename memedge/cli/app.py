@@ -5,10 +5,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 / 143 ended by a signal after clo
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -17,7 +15,7 @@ from typing import Any, cast
 import typer
 
 from .. import __version__
-from ..console import print_error
+from ..console import drop, print_error
 from ..errors import MemedgeError, UnknownName, UsageError
 
 Command = Callable[..., Any]
@@ -58,7 +56,7 @@ def _guard(function: Command) -> Command:
             print_error(MemedgeError(f"this command needs '{missing}'", fix="pip install 'memedge[export]'"))
             raise typer.Exit(1) from None
         except BrokenPipeError:
-            _drop_stdout()
+            drop(sys.stdout)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
@@ -138,12 +136,6 @@ def _placeholder(name: str) -> Command:
     return command
 
 
-def _drop_stdout() -> None:
-    """The reader of our stdout left: nothing more to say, and nothing may be flushed into it at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit (SystemExit); without a word, show the help.
 
@@ -164,6 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        _drop_stdout()
+        drop(sys.stdout)
         code = 1
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        drop(sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,6 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
     """List the models, with input, size and published correlation."""
+    from ..console import status
     from ..models import Card, cards, note
 
     found = cards()
@@ -43,4 +44,4 @@ def command(
         print("\t".join(head))
         for card in found:
             print("\t".join(row(card)))
-    print(note(), file=sys.stderr)
+    status(note())
