@@ -14,8 +14,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = 0.125
 CALIBRATE, GATE = 32, 48
-# The search for layers to promote takes more than half an hour: int8 is measured as it is.
-UNSEARCHED = ("m3s-sim",)
 
 
 def narrow(name: str) -> dict[str, Any]:
@@ -25,7 +23,6 @@ def narrow(name: str) -> dict[str, Any]:
     from memedge_export import system_untrained
     from memedge_export.errors import ExportError
     from memedge_export.models.system import system_entry
-    from memedge_export.quant import gate
     from memedge_export.quant.gate import GateError
     from memedge_export.quant.options import QuantOptions
     from memedge_export.system_bundle import export_system
@@ -34,8 +31,6 @@ def narrow(name: str) -> dict[str, Any]:
     if entry is None:
         return _frame(name)
     system_untrained.CLIPS, system_untrained.PICTURES = 4, 16
-    if name in UNSEARCHED:
-        gate.sensitivity = lambda *given, **named: []
     thin = dataclasses.replace(entry, build=lambda width=1.0, **options: entry.build(NARROW, **options))
     quant = QuantOptions(frames=CALIBRATE, gate_frames=GATE, small_gate=True, method="percentile")
     cards = entry.build(NARROW).graphs
@@ -44,13 +39,11 @@ def narrow(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {}
         given: dict[str, Any] = {"precisions": wanted, "runs": Path(folder), "name": name}
-        allowed = dataclasses.replace(quant, allow=True)
         try:
             try:
-                bundle = export_system(
-                    thin, out=Path(folder) / name, quant=allowed if name in UNSEARCHED else quant, **given
-                )
+                bundle = export_system(thin, out=Path(folder) / name, quant=quant, **given)
             except GateError:  # once more, to see all figures
+                allowed = dataclasses.replace(quant, allow=True)
                 bundle = export_system(thin, out=Path(folder) / name, quant=allowed, **given)
         except ExportError as error:
             return {"error": error.message}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..train.fitting import FitData
 
 PERIOD_S = 3.0
+_NEAREST = "only which of its cluster centres is nearest is read, and 8 bits move pictures from one to another"
 _RATE = 15
 _HOG = 34_596
 # Of HOG's 34,596 numbers: half a gigabyte.
@@ -134,7 +135,7 @@ def system(parts: Parts, target: str) -> System:
     after = "motion_mean" if "l" in parts.letters else None
     if parts.mid is not None:
         nodes += _mid(parts.mid_frames)
-        graphs["mid"] = Graph(parts.mid)
+        graphs["mid"] = Graph(parts.mid) if "m" in parts.letters else Graph(parts.mid, "fp16", _NEAREST)
         sizes["mid"] = parts.mid.features
         inputs.append(_value("mid", f"{nodes[-1].name}.features"))
         after = after or nodes[-1].name

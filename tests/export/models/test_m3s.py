@@ -258,3 +258,12 @@ def test_streamed_as_torch_scores_offline(small: tuple[System, Bundle], tmp_path
 @pytest.fixture
 def opencv() -> None:
     pytest.importorskip("cv2", reason="optical flow needs OpenCV (pip install 'memedge[opencv]')")
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("m3s", "int8"), ("m3s-mid", "int8"), ("m3s-ms", "int8"),
+                                               ("m3s-sim", "fp16"), ("m3s-ls", "fp16")])  # fmt: skip
+def test_features_read_through_their_nearest_cluster_alone_stay_half(name: str, lowest: str) -> None:
+    entry = system_entry(name)
+    assert entry is not None
+    with torch.device("meta"):
+        assert entry.build(0.0625).graphs["mid"].lowest == lowest
