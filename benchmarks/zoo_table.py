@@ -24,7 +24,7 @@ def markdown(result: dict[str, Any]) -> str:
     for stage, what in (("full", "not run at full size"), ("narrow", "not lowered one by one")):
         twins = [name for name in _TWINS if name in result and stage not in result[name]]
         if twins:
-            reasons.append(f"- {', '.join(twins)}: {what}: m3s has all of their networks, see its row")
+            reasons.append(f"- {', '.join(twins)}: {what}: m3s (m3s-sim without m) has their networks")
     missing = sorted(
         card.id for card in cards() if card.id not in result and not card.ours and card.status == "available"
     )
@@ -142,7 +142,7 @@ def _readme_row(card: Any, result: dict[str, Any]) -> str:
         "" if card.parameters is None else f"{card.parameters / 1e6:.3g} M",
         "" if card.macs is None else f"{card.macs / 1e9:.3g}",
         load_class(found),
-        "as `m3s`" if card.id in _TWINS and "narrow" not in found else precisions(found),
+        _like(card.id) if card.id in _TWINS and "narrow" not in found else precisions(found),
         card.published,
         card.source,
     ]
@@ -158,6 +158,11 @@ def _part_of_m3s(name: str, result: dict[str, Any]) -> dict[str, Any]:
     nodes = result.get("m3s", {}).get("full", {}).get("nodes", {})
     wanted = {node for letter in name.removeprefix("m3s-") for node in _PARTS[letter]} | {"head"}
     return {"nodes": {node: one for node, one in nodes.items() if node in wanted}}
+
+
+def _like(name: str) -> str:
+    """HRNet is int8 where its own features are read, as in m3s; elsewhere precisions are those of m3s-sim."""
+    return "as `m3s`" if "m" in name.removeprefix("m3s-") else "as `m3s-sim`"
 
 
 def load_class(found: dict[str, Any]) -> str:
