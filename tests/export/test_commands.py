@@ -132,3 +132,10 @@ def test_help_imports_no_torch() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'onnx', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
+
+
+@pytest.mark.parametrize(("model", "suits"), [("resnet18", True), ("c3d-mlp", True), ("colorhist-mlp", False)])
+def test_what_follows_a_training_names_int8_only_where_it_is_made(model: str, suits: bool) -> None:
+    from memedge_export.commands.train import _suits_int8
+
+    assert _suits_int8(model, {}) is suits

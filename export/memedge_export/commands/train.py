@@ -4,6 +4,7 @@ sorter."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -193,9 +194,20 @@ def command(
         status(f"interrupted; what was saved last is kept in '{folder}': go on with --resume")
         raise
     if kinds != [PRETRAINING]:
-        more = shlex.join(["--weights", str(path), "--int8", "--calib", data[0]])
-        status(f"next: memedge export --model {model} {more}")
+        titles = ["--words", str(words)] if words is not None else []
+        lowered = ["--int8", "--calib", data[0]] if _suits_int8(model, read_options(option or ())) else []
+        status(f"next: memedge export --model {model} {shlex.join(['--weights', str(path), *titles, *lowered])}")
     print(path)
+
+
+def _suits_int8(model: str, options: Mapping[str, str]) -> bool:
+    """Whether a node of a model may be int8; asked of a narrow copy."""
+    from ..models.system import build_system, system_entry
+
+    entry = system_entry(model)
+    if entry is None:
+        return True
+    return any(graph.lowest == "int8" for graph in build_system(entry, width=0.0625, options=options).graphs.values())
 
 
 def _own(
