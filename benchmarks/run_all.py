@@ -147,7 +147,8 @@ def main() -> int:
     record = run(bundles(arguments.bundle), arguments.source or clip(), arguments.scale)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"{record['date']}-{record['machine']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    # Where the project lies on this machine is nobody's business.
+    path.write_text(json.dumps(record, indent=1).replace(f"{ROOT}/", "") + "\n", encoding="utf-8")
     text = page(record)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)

@@ -94,6 +94,55 @@ def full(name: str) -> dict[str, Any]:
     return found
 
 
+def combined(name: str, whole: dict[str, Any]) -> dict[str, Any]:
+    """A combination of M3-S's modules: its own head at full size; HRNet and CSN, which are those of ``m3s``, give
+    random features here, and their parity and times are those found for ``m3s``."""
+    import dataclasses
+
+    import numpy as np
+    import torch
+
+    from memedge_export import golden
+    from memedge_export.models import count
+    from memedge_export.system_graphs import export_nodes, fed, session_runner, shown
+
+    class Features(torch.nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.direction = torch.nn.Parameter(torch.randn(1, size))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            return (x.flatten(1).mean(1, keepdim=True) * self.direction,)
+
+    torch.manual_seed(0)
+    network = system(name, 1.0).eval()
+    found: dict[str, Any] = {"parameters": count.parameters(network)}
+    for node in ("mid", "high"):
+        if node in network.graphs:
+            size = network.graphs[node].module
+            while not hasattr(size, "features"):
+                size = next(size.children())
+            stub = Features(size.features)
+            network.graphs[node] = dataclasses.replace(network.graphs[node], module=stub, form=None)
+    frames = shown(network.dataflow, golden.rendered()[:1])
+    graphs = export_nodes(network, frames, tell=lambda text: None)
+    run = session_runner({node: graph.exported.data for node, graph in graphs.items()})
+    inputs = fed(network.dataflow, frames, 0, run)["head"]
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        run(network.node("head"), inputs)
+        times.append(time.perf_counter() - begin)
+    head = {**whole["nodes"]["head"], "ms": float(np.median(times[1:])) * 1e3, "macs": graphs["head"].macs}
+    theirs = [node for node in ("pca", "mid", "high") if node in network.graphs]
+    found["nodes"] = {**{node: whole["nodes"][node] for node in theirs}, "head": head}
+    found["worst"] = {**{node: whole["worst"][node] for node in theirs}, "head": float(graphs["head"].worst)}
+    found["macs"] = sum(one["macs"] for one in found["nodes"].values())
+    found["seconds_per_second"] = sum(n["ms"] / 1e3 / n["period_s"] for n in found["nodes"].values() if n["period_s"])
+    found["of_m3s"] = theirs
+    return found
+
+
 def _first_source(node: Any) -> str:
     return next((item.source.partition(".")[0] for item in node.inputs if "." in item.source), "")
 
@@ -203,7 +252,10 @@ def main() -> None:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
-        if chosen.stage == "full":
+        if chosen.stage == "full" and chosen.ids[0] in MIXED:
+            whole = json.loads(chosen.result.read_text()).get("m3s", {}).get("full", {})
+            print(json.dumps(combined(chosen.ids[0], whole) if whole else {"error": "m3s goes first"}))
+        elif chosen.stage == "full":
             print(json.dumps(full(chosen.ids[0])))
         else:
             import zoo_narrow
@@ -212,7 +264,7 @@ def main() -> None:
         return
     result: dict[str, Any] = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
     if chosen.stage in ("full", "narrow"):
-        for name in chosen.ids or [name for name in ids() if chosen.stage == "narrow" or name not in MIXED]:
+        for name in chosen.ids or ids():
             kept = result.setdefault(name, {}).get(chosen.stage)
             if kept and "error" not in kept and not chosen.again:
                 continue

@@ -21,10 +21,15 @@ def markdown(result: dict[str, Any]) -> str:
     for name in sorted(set(result) & set(known)):
         lines.append(_row(known[name], result[name], reasons))
     reasons += [f"- {name}: {text}" for name, text in _NOTES.items() if name in result]
-    for stage, what in (("full", "not run at full size"), ("narrow", "not lowered one by one")):
-        twins = [name for name in _TWINS if name in result and stage not in result[name]]
-        if twins:
-            reasons.append(f"- {', '.join(twins)}: {what}: m3s (m3s-sim without m) has their networks")
+    shared = [name for name in _TWINS if "of_m3s" in result.get(name, {}).get("full", {})]
+    if shared:
+        reasons.append(
+            f"- {', '.join(shared)}: heads at full size are their own; parity and times of HRNet, CSN and "
+            "HOG's components, which are those of m3s, are of that row"
+        )
+    twins = [name for name in _TWINS if name in result and "narrow" not in result[name]]
+    if twins:
+        reasons.append(f"- {', '.join(twins)}: not lowered one by one: m3s (m3s-sim without m) has their networks")
     missing = sorted(
         card.id for card in cards() if card.id not in result and not card.ours and card.status == "available"
     )
@@ -66,9 +71,7 @@ _TWINS = tuple(f"m3s-{x}" for x in _MIXED)
 def _row(card: Any, found: dict[str, Any], reasons: list[str]) -> str:
     name = card.id
     full, narrow, tests = (found.get(key, {}) for key in ("full", "narrow", "tests"))
-    if name in _TWINS and not full:
-        full = {"parameters": card.parameters, "macs": card.macs}
-    elif not full:
+    if not full:
         reasons.append(f"- {name}: not run at full size")
     if not narrow and name not in _TWINS:
         reasons.append(f"- {name}: lowerings and TensorRT-RTX not run")
@@ -135,8 +138,6 @@ def readme(text: str, result: dict[str, Any]) -> str:
 
 def _readme_row(card: Any, result: dict[str, Any]) -> str:
     found = result.get(card.id, {})
-    if card.id in _TWINS and "full" not in found:
-        found = {**found, "full": _part_of_m3s(card.id, result)}
     cells = [
         f"`{card.id}`",
         card.kind,
@@ -149,17 +150,6 @@ def _readme_row(card: Any, result: dict[str, Any]) -> str:
         card.source,
     ]
     return "| " + " | ".join(cells) + " |"
-
-
-_PARTS = {"l": ("pca",), "m": ("mid",), "h": ("high",), "s": ("mid", "high")}
-"""Letter of a module of M3-S to the nodes behind it."""
-
-
-def _part_of_m3s(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """What was found of m3s at full size, for the nodes that a combination of its modules has."""
-    nodes = result.get("m3s", {}).get("full", {}).get("nodes", {})
-    wanted = {node for letter in name.removeprefix("m3s-") for node in _PARTS[letter]} | {"head"}
-    return {"nodes": {node: one for node, one in nodes.items() if node in wanted}}
 
 
 def _like(name: str) -> str:
