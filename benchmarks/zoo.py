@@ -119,10 +119,10 @@ def combined(name: str, whole: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"parameters": count.parameters(network)}
     for node in ("mid", "high"):
         if node in network.graphs:
-            size = network.graphs[node].module
-            while not hasattr(size, "features"):
-                size = next(size.children())
-            stub = Features(size.features)
+            trunk = network.graphs[node].module
+            while not hasattr(trunk, "features"):  # wrapped for its outputs
+                trunk = next(trunk.children())
+            stub = Features(trunk.features)
             network.graphs[node] = dataclasses.replace(network.graphs[node], module=stub, form=None)
     frames = shown(network.dataflow, golden.rendered()[:1])
     graphs = export_nodes(network, frames, tell=lambda text: None)

@@ -27,10 +27,11 @@ def err_console() -> Console:
 
 def status(message: str) -> None:
     """One line of status on stderr; a stderr that nobody reads any more never ends the work."""
-    try:
-        print(message, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        drop(sys.stderr)
+    with suppress(OSError, ValueError):
+        try:
+            print(message, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            drop(sys.stderr)
 
 
 def drop(stream: IO[Any]) -> None:
